@@ -1,0 +1,177 @@
+/* weir 0.1: install script. Run by CREATE EXTENSION only. */
+\echo Use "CREATE EXTENSION weir" to load this file. \quit
+
+/*
+ * CREATE EXTENSION weir [SCHEMA s] installs the window functions in s (public
+ * by default); everything else lives in schema weir.
+ */
+CREATE SCHEMA weir;
+COMMENT ON SCHEMA weir IS 'weir: streaming queries. Functions and views of the extension';
+GRANT USAGE ON SCHEMA weir TO PUBLIC;
+
+----------------------------------------------------------------------
+-- Catalog: what weir remembers. No rights for users; the views below show it.
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.catalog_changed() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_catalog_changed_trigger';
+COMMENT ON FUNCTION weir.catalog_changed() IS 'internal: tells workers and caches, at commit, that weir''s catalog changed';
+
+CREATE TABLE weir.stream_def (
+  stream         regclass PRIMARY KEY,      -- dumped as a name, so it survives dump and restore
+  rows           regclass NOT NULL,         -- parent of the segments, has the hidden columns
+  server         name,                      -- NULL: fed by INSERT only
+  topics         text[] NOT NULL DEFAULT '{}',
+  format         text NOT NULL,
+  mode           text NOT NULL,
+  start          text NOT NULL,
+  event_time     name,                      -- follows ALTER TABLE ... RENAME COLUMN
+  time_unit      text NOT NULL,
+  lateness       interval,                  -- NULL: none given
+  idle_timeout   interval,                  -- NULL: off
+  max_clock_skew interval,                  -- NULL: off
+  late           text NOT NULL,
+  keep           interval NOT NULL,         -- zero: keeps no rows
+  isolation      text NOT NULL,
+  paused         boolean NOT NULL DEFAULT false,
+  error          text                       -- not NULL: failed
+);
+COMMENT ON TABLE weir.stream_def IS 'internal: one row per stream; see weir.streams';
+
+CREATE TABLE weir.view_def (
+  view        regclass PRIMARY KEY,
+  query       regclass NOT NULL,            -- an ordinary view with the definition: follows renames, knows its dependencies
+  state       regclass,                     -- transition states, if the result is not enough to go on from
+  streams     regclass[] NOT NULL,
+  emit        text NOT NULL,
+  strategy    text NOT NULL,
+  lateness    interval,
+  keep        interval,                     -- NULL: for ever
+  keep_column name,                         -- column of the view that keep goes by
+  unmatched   text NOT NULL DEFAULT 'at close',
+  settings    text[] NOT NULL,              -- search_path, TimeZone, DateStyle, IntervalStyle at CREATE
+  status      text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'paused', 'failed')),
+  batch       bigint NOT NULL DEFAULT 0,
+  error       text
+);
+COMMENT ON TABLE weir.view_def IS 'internal: one row per continuous view; see weir.views';
+
+-- The exactly-once table: changed in the transaction of the batch.
+CREATE TABLE weir.position (
+  stream      regclass NOT NULL,
+  topic       text NOT NULL,                -- '' and partition -1: rows that were INSERTed
+  partition   integer NOT NULL,
+  next_offset bigint NOT NULL,              -- next offset to read
+  last_offset bigint,                       -- the last message seen, and what it looked like:
+  fingerprint bigint,                       -- tells a topic that was deleted and created anew
+  stream_time timestamptz,                  -- highest event time so far
+  PRIMARY KEY (stream, topic, partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.position IS 'internal: the next offset to read of each partition, changed in the transaction of the batch';
+
+-- A view that does not follow its stream: it continues from here.
+CREATE TABLE weir.view_position (
+  view        regclass NOT NULL,
+  stream      regclass NOT NULL,
+  topic       text NOT NULL,
+  partition   integer NOT NULL,
+  next_offset bigint NOT NULL,
+  PRIMARY KEY (view, stream, topic, partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.view_position IS 'internal: where a view that was paused, failed or is being backfilled goes on; no row: it follows its stream';
+
+-- Segments of kept rows. lo is NULL while a segment is free for reuse.
+CREATE TABLE weir.segment (
+  stream  regclass NOT NULL,
+  segment regclass PRIMARY KEY,
+  lo      timestamptz,                      -- event time, [lo, hi)
+  hi      timestamptz
+) WITH (fillfactor = 50);
+CREATE INDEX segment_stream ON weir.segment (stream);
+COMMENT ON TABLE weir.segment IS 'internal: the child tables that hold a stream''s kept rows';
+
+-- Emptied by a crash, as the unlogged streams are: that is how it is noticed.
+CREATE UNLOGGED TABLE weir.marker (
+  stream regclass PRIMARY KEY
+);
+COMMENT ON TABLE weir.marker IS 'internal: one row per unlogged stream whose kept rows are whole';
+
+CREATE TABLE weir.dead_letter (
+  id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stream    regclass NOT NULL,
+  view      regclass,
+  topic     text,
+  partition integer,
+  "offset"  bigint,
+  key       bytea,
+  payload   bytea,
+  headers   jsonb,
+  "timestamp" timestamptz,                  -- the message's
+  sqlstate  text NOT NULL,
+  message   text NOT NULL,
+  failed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX dead_letter_stream ON weir.dead_letter (stream, id);
+COMMENT ON TABLE weir.dead_letter IS 'internal: messages that could not be applied; see weir.dead_letters';
+
+CREATE TABLE weir.late_row (
+  stream       regclass NOT NULL,
+  view         regclass NOT NULL,
+  partition    integer,
+  "offset"     bigint,
+  event_time   timestamptz,
+  window_start timestamptz,
+  reason       text NOT NULL,
+  record       jsonb NOT NULL,
+  seen_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX late_row_stream ON weir.late_row (stream, seen_at);
+COMMENT ON TABLE weir.late_row IS 'internal: rows that were late for a view; see weir.late_rows';
+
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.stream_def
+  FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.view_def
+  FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
+
+SELECT pg_catalog.pg_extension_config_dump('weir.stream_def', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.view_def', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.late_row', '');
+
+----------------------------------------------------------------------
+-- Sources: the foreign data wrapper that names Kafka clusters
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.kafka_validator(text[], oid) RETURNS void
+  LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'weir_kafka_validator';
+COMMENT ON FUNCTION weir.kafka_validator(text[], oid) IS 'checks the options of servers and user mappings of weir_kafka against the allow-list of librdkafka options';
+
+CREATE FOREIGN DATA WRAPPER weir_kafka NO HANDLER VALIDATOR weir.kafka_validator;
+COMMENT ON FOREIGN DATA WRAPPER weir_kafka IS 'Kafka clusters that weir''s streams read from and publish to';
+
+----------------------------------------------------------------------
+-- Streams
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.stream_am_handler(internal) RETURNS table_am_handler
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_stream_am_handler';
+COMMENT ON FUNCTION weir.stream_am_handler(internal) IS 'internal: table access method of streams';
+CREATE ACCESS METHOD weir_stream TYPE TABLE HANDLER weir.stream_am_handler;
+COMMENT ON ACCESS METHOD weir_stream IS 'streams of weir: inserted rows go to continuous views and to the segments of kept rows';
+
+CREATE FUNCTION weir.stream_insert() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_stream_insert';
+COMMENT ON FUNCTION weir.stream_insert() IS 'trigger on every stream: applies INSERTed rows to the kept rows and the continuous views';
+
+CREATE FUNCTION weir.refuse_change() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_refuse_change';
+COMMENT ON FUNCTION weir.refuse_change() IS 'trigger on streams (UPDATE) and continuous views (all changes): refuses them';
+
+-- [decode]
+
+-- [views]
+
+-- [worker]

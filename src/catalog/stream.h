@@ -1,0 +1,67 @@
+/*
+ * stream.h
+ *	  A stream as weir.stream_def describes it.
+ */
+#ifndef WEIR_STREAM_H
+#define WEIR_STREAM_H
+
+#include "weir.h"
+#include "utils/timestamp.h"
+
+typedef enum StreamFormat
+{
+	STREAM_FORMAT_JSON,
+	STREAM_FORMAT_TEXT
+} StreamFormat;
+
+typedef enum StreamTimeUnit
+{
+	STREAM_TIME_S,
+	STREAM_TIME_MS,
+	STREAM_TIME_US
+} StreamTimeUnit;
+
+typedef struct Stream
+{
+	Oid			relid;			/* the user's table */
+	Oid			rows_relid;		/* weir.rows_N: parent of the segments, with hidden columns */
+	Oid			owner;
+	char	   *name;			/* qualified, quoted: for messages and SQL */
+	char	   *server;			/* NULL: fed by INSERT only */
+	int			ntopics;
+	char	  **topics;
+	StreamFormat format;
+	char	   *start;			/* 'earliest', 'latest' or a timestamptz as text */
+	char	   *event_time;		/* column name, or NULL: the message's timestamp */
+	AttrNumber	event_attnum;	/* attnum of event_time, 0 if none */
+	Oid			event_type;		/* timestamptz or timestamp */
+	StreamTimeUnit time_unit;
+	Interval   *lateness;		/* NULL: none given */
+	Interval   *idle_timeout;	/* NULL: off */
+	Interval   *max_clock_skew; /* NULL: off */
+	Interval   *keep;			/* never NULL; zero: keeps no rows */
+	bool		keeps_rows;		/* keep > 0 */
+	bool		late_keep;		/* weir.late = 'keep' */
+	bool		read_committed;
+	bool		logged;			/* relpersistence = permanent */
+	bool		paused;
+	char	   *error;			/* not NULL: failed, with this message */
+} Stream;
+
+/*
+ * weir_stream_get finds a stream in this backend's cache, which is dropped
+ * when weir's catalog or the relation changed. The result is valid until the
+ * end of the transaction; NULL if relid is no stream. Needs a transaction.
+ */
+extern Stream *weir_stream_get(Oid relid);
+
+/* As above, but raises 42809 with a hint if relid is not a stream. */
+extern Stream *weir_stream_require(Oid relid);
+
+/* All streams of this database, as List of Oid, ordered by OID. */
+extern List *weir_stream_oids(void);
+
+/* Marks a stream as failed (message) or as well again (NULL); own catalog write in this transaction. */
+extern void weir_stream_set_error(Oid relid, const char *message);
+
+#endif							/* WEIR_STREAM_H */

@@ -1,0 +1,48 @@
+/*
+ * view.h
+ *	  A continuous view as weir.view_def describes it.
+ */
+#ifndef WEIR_VIEW_H
+#define WEIR_VIEW_H
+
+#include "weir.h"
+#include "utils/timestamp.h"
+
+typedef enum ViewStatus
+{
+	VIEW_RUNNING,
+	VIEW_PAUSED,
+	VIEW_FAILED
+} ViewStatus;
+
+typedef struct View
+{
+	Oid			relid;			/* the result table, the user's */
+	Oid			query_relid;	/* weir.query_N: an ordinary view that holds the definition */
+	Oid			state_relid;	/* weir.state_N: transition states, or InvalidOid */
+	Oid			owner;
+	char	   *name;			/* qualified, quoted */
+	List	   *streams;		/* of Oid, ascending */
+	char	   *emit;			/* 'changes' | 'final' */
+	char	   *strategy;		/* 'append' | 'combine' | 'recompute' | 'at close' */
+	Interval   *lateness;		/* NULL: the stream's */
+	Interval   *keep;			/* NULL: for ever */
+	char	   *keep_column;	/* the column that weir.keep goes by, or NULL */
+	char	   *settings[4];	/* search_path, TimeZone, DateStyle, IntervalStyle at CREATE */
+	ViewStatus	status;
+	char	   *error;
+} View;
+
+extern const char *const weir_view_setting_names[4];
+
+/* As weir_stream_get / weir_stream_require. */
+extern View *weir_view_get(Oid relid);
+extern View *weir_view_require(Oid relid);
+
+/* Views over a stream, as List of Oid in ascending order (the order of locks). */
+extern List *weir_view_oids_of_stream(Oid stream);
+extern List *weir_view_oids(void);
+
+extern void weir_view_set_status(Oid relid, ViewStatus status, const char *error);
+
+#endif							/* WEIR_VIEW_H */

@@ -1,0 +1,57 @@
+/*
+ * ingest.h
+ *	  From decoded rows to kept rows and views: the middle of a batch's transaction.
+ */
+#ifndef WEIR_INGEST_H
+#define WEIR_INGEST_H
+
+#include "weir.h"
+#include "catalog/stream.h"
+#include "decode/message.h"
+#include "delta/delta.h"
+
+/* A partition's part of a batch. */
+typedef struct BatchPartition
+{
+	const char *topic;
+	int32		partition;
+	int64		first_offset;	/* position before the batch: next offset to read then */
+	TimestampTz stream_time;	/* in: before the batch (DT_NOBEGIN if none); out: after it */
+} BatchPartition;
+
+typedef struct IngestTarget
+{
+	bool		keep_rows;		/* write kept rows? */
+	List	   *views;			/* OIDs of the views to apply, ascending */
+	BatchPartition *partitions; /* every (topic, partition) that occurs in the messages */
+	int			npartitions;
+} IngestTarget;
+
+typedef struct IngestResult
+{
+	int64		rows;			/* rows that reached the delta */
+	int64		bad;			/* dead letters of the decode step */
+	int64		skipped;		/* null values */
+	int64		bytes;			/* of values and keys */
+} IngestResult;
+
+/*
+ * weir_ingest_messages runs inside the batch's transaction, with RowExclusive
+ * on the stream held: decodes (bad messages become dead letters), keeps the
+ * rows, applies the views, each in a subtransaction. A view that fails is
+ * bisected to its bad rows, or set to failed and detached from its stream at
+ * the partitions' first_offset (weir.view_position). Errors that are not of
+ * a row or a view are raised: abort and try the batch again. msgs may hold several
+ * partitions, each in offset order. May be called again with the same
+ * messages after an abort (stream_time of the partitions must be reset by the caller).
+ */
+extern void weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
+								 IngestTarget *target, IngestResult *result);
+
+/* Applies views to rows that were INSERTed; any error is the user's. */
+extern void weir_ingest_inserted(Stream *stream, Delta *delta);
+
+/* Does the reader have to fill WeirMessage.headers for this stream? */
+extern bool weir_ingest_wants_headers(Stream *stream);
+
+#endif							/* WEIR_INGEST_H */

@@ -1,0 +1,31 @@
+/*
+ * define.h
+ *	  CREATE MATERIALIZED VIEW ... WITH (weir.continuous), and its end.
+ */
+#ifndef WEIR_DEFINE_H
+#define WEIR_DEFINE_H
+
+#include "weir.h"
+#include "catalog/objectaddress.h"
+#include "catalog/options.h"
+#include "nodes/parsenodes.h"
+#include "tcop/cmdtag.h"
+#include "catalog/view.h"
+
+/*
+ * weir_view_create does all of CREATE MATERIALIZED VIEW for a continuous view:
+ * checks the query (0A000 with a hint for what cannot be kept), creates the result table, its
+ * unique key, weir.query_N, weir.state_N if needed, the weir.view_def row, and fills the
+ * view from the kept rows unless WITH NO DATA. stmt->query is the analysed Query (into->options without
+ * weir.* any more). Holds ShareLock on every stream until commit, so nothing arrives meanwhile.
+ */
+extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, ViewOptions *options,
+									  const char *query_string, QueryCompletion *qc);
+
+/* REFRESH MATERIALIZED VIEW: rebuild from the kept rows. */
+extern void weir_view_refresh(View *view, bool skip_data);
+
+/* Remove what belongs to a view besides its table, before DROP drops that. */
+extern void weir_view_forget(Oid relid);
+
+#endif							/* WEIR_DEFINE_H */

@@ -1,0 +1,33 @@
+/*
+ * shared.h
+ *	  weir's shared memory: databases, workers, statistics, wake-ups.
+ */
+#ifndef WEIR_SHARED_H
+#define WEIR_SHARED_H
+
+#include "weir.h"
+#include "datatype/timestamp.h"
+
+/*
+ * Catalog generation of this database: goes up when a transaction that
+ * changed weir's catalog commits, before its locks are released. Caches
+ * compare it. 0 when weir is not preloaded.
+ */
+extern uint64 weir_generation(void);
+
+/* At commit of this transaction: raise the generation, wake the launcher and this database's workers. Idempotent. */
+extern void weir_catalog_changed(void);
+
+/* Statistics of a partition of a stream, and of a view. Counters are monotonic since stats_reset. */
+extern void weir_stat_ingest(Oid stream, const char *topic, int32 partition,
+							 int64 rows, int64 bytes, int64 bad, int64 skipped,
+							 TimestampTz stream_time);
+extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
+						   int64 dead_letters, int64 busy_us);
+/* Forget a dropped stream's or view's entries. */
+extern void weir_stat_forget(Oid relid);
+
+/* Wakes everybody in weir.wait() of this database (after a commit that moved something). */
+extern void weir_progress_broadcast(void);
+
+#endif							/* WEIR_SHARED_H */
