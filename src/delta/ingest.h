@@ -17,11 +17,14 @@ typedef struct BatchPartition
 	int32		partition;
 	int64		first_offset;	/* position before the batch: next offset to read then */
 	TimestampTz stream_time;	/* in: before the batch (DT_NOBEGIN if none); out: after it */
+	int64		bad;			/* out: dead letters of the decode step, of this partition */
 } BatchPartition;
 
 typedef struct IngestTarget
 {
 	bool		keep_rows;		/* write kept rows? */
+	bool		again;			/* read before (a view catches up, kept rows are fetched anew):
+								 * messages that cannot be decoded have their dead letter already, leave them out silently */
 	List	   *views;			/* OIDs of the views to apply, ascending */
 	BatchPartition *partitions; /* every (topic, partition) that occurs in the messages */
 	int			npartitions;
@@ -47,6 +50,12 @@ typedef struct IngestResult
  */
 extern void weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 								 IngestTarget *target, IngestResult *result);
+
+/*
+ * weir_ingest_check_event_time raises 22008 for an event time that is
+ * infinite or ahead of the clock by more than weir.max_clock_skew.
+ */
+extern void weir_ingest_check_event_time(Stream *stream, TimestampTz event_time);
 
 /* Applies views to rows that were INSERTed; any error is the user's. */
 extern void weir_ingest_inserted(Stream *stream, Delta *delta);
