@@ -1,0 +1,144 @@
+# A million messages while workers, backends and the whole server are killed:
+# afterwards every message counts exactly once, and positions are at the log's end.
+#
+# The moments of the kills are random: after so many more messages have been
+# applied, or at once. The seed is printed; WEIR_SEED sets it.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $messages = quick() ? 200_000 : 1_000_000;
+my $kills = quick() ? 7 : 21;
+my $seed = $ENV{WEIR_SEED} // time;
+srand($seed);
+diag("seed $seed");
+
+# How many messages the views have, or undef while the server is down.
+sub applied
+{
+	my ($node) = @_;
+	my ($out, $err) = ('', '');
+	my $ret = $node->psql('postgres',
+		"SELECT coalesce(sum(next_offset), 0) FROM weir.position WHERE stream = 'orders'::regclass AND partition >= 0",
+		stdout => \$out, stderr => \$err, timeout => 60);
+	return defined $ret && $ret == 0 ? $out : undef;
+}
+
+# Waits until the server takes connections again: after a child was killed the
+# postmaster restarts the others by itself.
+sub await_server
+{
+	my ($node) = @_;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+	return;
+}
+
+# The postmaster is gone: its children must be, too, before a new one can start.
+sub start_again
+{
+	my ($node) = @_;
+	for (1 .. 60)
+	{
+		return if $node->start(fail_ok => 1);
+	}
+	die 'the server does not start any more';
+}
+
+my %kill = (
+	worker => sub {
+		my ($node) = @_;
+		my @pids = worker_pids($node);
+		kill 'KILL', $pids[ rand @pids ] if @pids;
+		await_server($node);
+		return scalar @pids;
+	},
+	backend => sub {
+		my ($node) = @_;
+		my $session = session($node);
+		$session->send('SELECT sum(orders) FROM sales, generate_series(1, 100000)') if rand() < 0.5;
+		kill 'KILL', $session->pid;
+		$session->quit;
+		await_server($node);
+		return 1;
+	},
+	postmaster => sub {
+		my ($node) = @_;
+		$node->kill9;
+		start_again($node);
+		return 1;
+	},
+	immediate => sub {
+		my ($node) = @_;
+		$node->stop('immediate');
+		$node->start;
+		return 1;
+	},
+	terminate => sub {
+		my ($node) = @_;
+		$node->safe_psql('postgres',
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'weir worker'");
+		return 1;
+	},);
+
+my $filled = topic('kill');
+kafka()->create($filled, 4);
+kafka()->fill($filled, 4, $messages);
+
+sub survive
+{
+	my ($name, $conf) = @_;
+	my $node = weir_node($name, conf => "weir.batch_rows = 5000\nfsync = off\nrestart_after_crash = on\n$conf");
+
+	make_kafka_server($node);
+	make_orders($node, $filled, with => "weir.keep = '5 s'");
+	make_sales($node);
+	# a view that has an append strategy, and one that joins
+	$node->safe_psql('postgres', <<SQL);
+CREATE MATERIALIZED VIEW hundredth WITH (weir.continuous) AS
+  SELECT order_id, city, amount FROM orders WHERE order_id % 100 = 7;
+CREATE MATERIALIZED VIEW totals WITH (weir.continuous) AS SELECT count(*) AS n, sum(amount) AS amount FROM orders;
+SQL
+
+	my ($done, %done) = (0);
+	my @kinds = ((qw(worker backend postmaster immediate)) x 10, 'terminate');
+	my $last = 0;
+	while ($done < $kills)
+	{
+		my $now = applied($node);
+		if (defined $now)
+		{
+			my $left = $messages - $now;
+			last if $left == 0;
+			# what is left is shared among the kills that are left
+			my $target = $now + int(rand() * 1.5 * $left / ($kills - $done + 1));
+			while (defined $now && $now < $target) { $now = applied($node); }
+			$last = $now if defined $now;
+		}
+		my $kind = $done < 5 ? (sort keys %kill)[$done] : $kinds[ rand @kinds ];
+		next unless $kill{$kind}->($node);
+		$done{$kind}++;
+		$done++;
+	}
+	diag("$name: " . join(', ', map { "$done{$_} x $_" } sort keys %done) . "; the last one after $last messages");
+	cmp_ok($done, '>=', quick() ? 5 : 20, "$name: killed often enough");
+
+	wait_for($node, 'orders', timeout => '300 s');
+	same($node, 'sales', sales_sql('(' . fill_sql($messages) . ') o'), "$name: the view equals the oracle");
+	same($node, 'hundredth', 'SELECT order_id, city, amount FROM (' . fill_sql($messages) . ') o WHERE order_id % 100 = 7',
+		"$name: so does the one without aggregates");
+	is($node->safe_psql('postgres', 'SELECT n FROM totals'), $messages, "$name: and the total");
+	is(positions($node, 'orders'), kafka()->ends($filled), "$name: positions are at the log's end");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.dead_letters'), '0', "$name: no dead letters");
+	$node->stop;
+	return;
+}
+
+survive('plain', '');
+survive('async', 'synchronous_commit = off');
+survive('four', 'weir.workers = 4');
+
+done_testing();
