@@ -128,6 +128,10 @@ CREATE TABLE weir.late_row (
 CREATE INDEX late_row_stream ON weir.late_row (stream, seen_at);
 COMMENT ON TABLE weir.late_row IS 'internal: rows that were late for a view; see weir.late_rows';
 
+-- Numbers INSERTed rows in order of arrival, in blocks.
+CREATE SEQUENCE weir.arrival;
+COMMENT ON SEQUENCE weir.arrival IS 'internal: arrival numbers of INSERTed rows';
+
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.stream_def
   FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.view_def
@@ -140,6 +144,8 @@ SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.late_row', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.arrival', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter_id_seq', '');
 
 ----------------------------------------------------------------------
 -- Sources: the foreign data wrapper that names Kafka clusters

@@ -23,6 +23,13 @@ typedef struct CatalogScope
 extern void weir_catalog_open(CatalogScope *scope);
 extern void weir_catalog_close(CatalogScope *scope);
 
+/*
+ * weir_catalog_exec runs one SQL command inside an open scope and raises if
+ * its SPI result is not as expected. printf-like arguments are for numbers
+ * and for text that quote_identifier / quote_literal_cstr already went over.
+ */
+extern uint64 weir_catalog_exec(const char *fmt,...) pg_attribute_printf(1, 2);
+
 /* Is the extension there in this database? Cheap; needs a transaction. */
 extern bool weir_installed(void);
 
@@ -36,5 +43,19 @@ extern char *weir_relation_name(Oid relid);
 
 /* Raises 42501 unless the current user owns the relation (or is superuser). */
 extern void weir_check_owner(Oid relid);
+
+/* Raises 55000 with the line to add unless the library was preloaded. */
+extern void weir_check_preloaded(void);
+
+/*
+ * The backend's cache of streams and views (stream.h, view.h) is stale: read
+ * it again at its next use. Pointers handed out stay valid until the end of the transaction.
+ * weir_catalog_changed() calls it.
+ */
+extern void weir_cache_forget(void);
+extern void weir_cache_init(void);
+
+/* Goes up with each load of the cache: what was derived from an older one may be stale. */
+extern uint64 weir_cache_version(void);
 
 #endif							/* WEIR_CATALOG_H */

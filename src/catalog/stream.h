@@ -6,6 +6,7 @@
 #define WEIR_STREAM_H
 
 #include "weir.h"
+#include "access/attnum.h"
 #include "utils/timestamp.h"
 
 typedef enum StreamFormat

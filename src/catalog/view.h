@@ -29,6 +29,7 @@ typedef struct View
 	Interval   *keep;			/* NULL: for ever */
 	char	   *keep_column;	/* the column that weir.keep goes by, or NULL */
 	char	   *settings[4];	/* search_path, TimeZone, DateStyle, IntervalStyle at CREATE */
+	List	   *detached_inserts;	/* of Oid: streams whose INSERTed rows the view does not follow now */
 	ViewStatus	status;
 	char	   *error;
 } View;

@@ -7,6 +7,7 @@
 
 #include "weir.h"
 #include "access/tupdesc.h"
+#include "funcapi.h"
 #include "catalog/stream.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"

@@ -7,13 +7,36 @@
 
 #include "delta/delta.h"
 
-/* Creates weir.rows_N under a new stream; returns its OID. */
-extern Oid	weir_segments_create_parent(Oid stream, char relpersistence);
+/*
+ * weir_segments_create_parent makes weir.rows_N (a child of the stream with
+ * the hidden columns) and, if the stream keeps rows, its first segments. Returns weir.rows_N.
+ */
+extern Oid	weir_segments_create_parent(Oid stream, bool keeps_rows);
 
-/* Writes a delta's rows that weir.keep covers, expires what fell out. In the batch's transaction. */
-extern void weir_segments_keep(Stream *stream, Delta *delta);
+/* Gives segments that a new index or a change of owner of the stream concerns the same. */
+extern void weir_segments_clone_index(Oid stream, Oid index);
+extern List *weir_segments_all(Oid stream);		/* weir.rows_N and every segment, as OIDs */
 
-/* Makes every kept row of the stream that qualifies into a delta (qual: SQL over hidden columns, or NULL). */
+/*
+ * weir_segments_keep writes a delta's rows that weir.keep covers, in the
+ * batch's transaction. may_expire: also empties segments that fell out
+ * (AccessExclusive on them until commit, only if it can be had at once): for workers, whose transactions are short.
+ */
+extern void weir_segments_keep(Stream *stream, Delta *delta, bool may_expire);
+
+/* Empties segments whose rows are all older than weir.keep; own locks as above. */
+extern void weir_segments_expire(Stream *stream);
+
+/* Empties all of a stream's kept rows (TRUNCATE: AccessExclusive on the segments). */
+extern void weir_segments_forget(Stream *stream);
+
+/*
+ * weir_segments_read makes every kept row that qualifies into a delta, in
+ * order of arrival. qual: SQL over the hidden columns, or NULL.
+ */
 extern Delta *weir_segments_read(Stream *stream, const char *qual);
+
+/* Highest event time known of the stream, DT_NOBEGIN if none; rows below it minus keep may be gone. */
+extern TimestampTz weir_segments_stream_time(Stream *stream);
 
 #endif							/* WEIR_SEGMENTS_H */

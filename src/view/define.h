@@ -19,11 +19,17 @@
  * view from the kept rows unless WITH NO DATA. stmt->query is the analysed Query (into->options without
  * weir.* any more). Holds ShareLock on every stream until commit, so nothing arrives meanwhile.
  */
-extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, ViewOptions *options,
+extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 									  const char *query_string, QueryCompletion *qc);
 
 /* REFRESH MATERIALIZED VIEW: rebuild from the kept rows. */
 extern void weir_view_refresh(View *view, bool skip_data);
+
+/* ALTER ... SET/RESET (weir.lateness, weir.keep): defs are DefElems, checked by options.c. */
+extern void weir_view_alter(View *view, List *defs, bool reset);
+
+/* After any other ALTER TABLE of a view's table: owner, columns and the like. */
+extern void weir_view_after_alter(View *view, AlterTableStmt *stmt);
 
 /* Remove what belongs to a view besides its table, before DROP drops that. */
 extern void weir_view_forget(Oid relid);

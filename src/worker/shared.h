@@ -27,6 +27,13 @@ extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 la
 /* Forget a dropped stream's or view's entries. */
 extern void weir_stat_forget(Oid relid);
 
+/*
+ * Asks, at commit, that a worker of this database runs
+ * weir_segments_expire() for the streams (delta/segments.h): INSERTing
+ * sessions leave expiry to workers. Cheap; at most a latch set.
+ */
+extern void weir_request_maintenance(void);
+
 /* Wakes everybody in weir.wait() of this database (after a commit that moved something). */
 extern void weir_progress_broadcast(void);
 

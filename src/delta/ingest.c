@@ -1,0 +1,663 @@
+/*
+ * ingest.c
+ *	  From messages or inserted rows to kept rows and views.
+ *
+ * source ⇒ decode ⇒ ingest ⇒ segments, views. Runs inside the transaction of
+ * a worker's batch, or of the session that INSERTs.
+ *
+ * Kafka path: what is wrong with one message makes a dead letter of it and
+ * nothing else. Decoding runs in a subtransaction that is opened anew after
+ * each row that raised an error. Each view runs in a subtransaction of its
+ * own; when it raises an error that a row can be blamed for, its delta is halved until the rows at
+ * fault stand alone; they are dead letters of that view. A view whose
+ * statement cannot run, or that refuses every row of a batch, is set to
+ * failed and detached at the position before the batch, so it can catch up.
+ * Errors that are nobody's fault here (deadlock, cancel, out of disk) are raised on.
+ *
+ * INSERT path: every error is the user's.
+ *
+ * Memory: everything lives in the caller's batch context.
+ */
+#include "delta/ingest.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/view.h"
+#include "decode/decode.h"
+#include "delta/dead_letters.h"
+#include "delta/segments.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "view/apply.h"
+#include "worker/positions.h"
+#include "worker/shared.h"
+
+/* A view that refused so many rows of one batch is broken, not unlucky. */
+#define MAX_BAD_ROWS_PER_VIEW	1000
+/* A view that refused so many batches of one row in a row is broken, too. */
+#define MAX_LONE_FAILURES		10
+
+/* A message that cannot become a row; written down once decoding is through. */
+typedef struct BadMessage
+{
+	int			msg;			/* its number in the batch */
+	RowError	error;
+} BadMessage;
+
+/* A batch on its way: the delta and which message each of its rows came from. */
+typedef struct Batch
+{
+	Stream	   *stream;
+	const WeirMessage *msgs;
+	IngestTarget *target;
+	IngestResult *result;
+	Delta	   *delta;
+	int		   *source;			/* message of each delta row */
+	List	   *bad;			/* of BadMessage * */
+	MemoryContext cxt;			/* the batch's */
+} Batch;
+
+/* ---- decoders, one per stream, made anew when the catalog changed ---- */
+
+typedef struct DecoderEntry
+{
+	Oid			stream;
+	RowDecoder *decoder;
+	MemoryContext cxt;
+	uint64		generation;
+} DecoderEntry;
+
+static List *decoders = NIL;	/* of DecoderEntry *, in TopMemoryContext */
+
+static RowDecoder *
+decoder_for(Stream *stream, Relation rel)
+{
+	DecoderEntry *entry = NULL;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, decoders)
+	{
+		entry = lfirst(lc);
+		if (entry->stream == stream->relid)
+			break;
+		entry = NULL;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (entry == NULL)
+	{
+		entry = palloc0(sizeof(DecoderEntry));
+		entry->stream = stream->relid;
+		decoders = lappend(decoders, entry);
+	}
+	if (entry->decoder && entry->generation != weir_cache_version())
+	{
+		weir_decoder_free(entry->decoder);
+		entry->decoder = NULL;
+		MemoryContextDelete(entry->cxt);
+	}
+	if (entry->decoder == NULL)
+	{
+		entry->cxt = AllocSetContextCreate(TopMemoryContext, "weir decoder",
+										   ALLOCSET_DEFAULT_SIZES);
+		entry->decoder = weir_decoder_create(stream, rel, entry->cxt);
+		entry->generation = weir_cache_version();
+	}
+	MemoryContextSwitchTo(old);
+	return entry->decoder;
+}
+
+bool
+weir_ingest_wants_headers(Stream *stream)
+{
+	Relation	rel = table_open(stream->relid, AccessShareLock);
+	bool		wants = weir_decoder_wants_headers(decoder_for(stream, rel));
+
+	table_close(rel, NoLock);
+	return wants;
+}
+
+/* ---- event time ---- */
+
+/* NULL if the event time is fine, else why it is not. */
+static const char *
+event_time_fault(Stream *stream, TimestampTz event_time, TimestampTz latest)
+{
+	if (TIMESTAMP_NOT_FINITE(event_time))
+		return "event time is infinite";
+	if (event_time > latest)
+		return "event time is ahead of the clock by more than weir.max_clock_skew";
+	return NULL;
+}
+
+/* The latest event time that is no error now. */
+static TimestampTz
+latest_event_time(Stream *stream)
+{
+	if (stream->max_clock_skew == NULL)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(stream->max_clock_skew)));
+}
+
+void
+weir_ingest_check_event_time(Stream *stream, TimestampTz event_time)
+{
+	const char *fault = event_time_fault(stream, event_time, latest_event_time(stream));
+
+	if (fault)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("%s", fault),
+				 errdetail("Stream %s, event time %s.", stream->name,
+						   timestamptz_to_str(event_time)),
+				 errhint("ALTER TABLE %s SET (weir.max_clock_skew = 'off') accepts any time.",
+						 stream->name)));
+}
+
+/* Epoch milliseconds to timestamptz; DT_NOEND if it cannot be one. */
+static TimestampTz
+from_epoch_ms(int64 ms)
+{
+	const int64 epoch = ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
+	TimestampTz result;
+
+	if (ms > PG_INT64_MAX / 1000 || ms < PG_INT64_MIN / 1000)
+		return DT_NOEND;
+	result = ms * 1000 - epoch;
+	return IS_VALID_TIMESTAMP(result) ? result : DT_NOEND;
+}
+
+/* ---- decoding a batch ---- */
+
+static BatchPartition *
+partition_of(IngestTarget *target, const WeirMessage *msg)
+{
+	for (int i = 0; i < target->npartitions; i++)
+	{
+		BatchPartition *part = &target->partitions[i];
+
+		if (part->partition == msg->partition &&
+			(part->topic == msg->topic || strcmp(part->topic, msg->topic) == 0))
+			return part;
+	}
+	elog(ERROR, "message of partition %d of topic \"%s\" is not of this batch",
+		 msg->partition, msg->topic);
+}
+
+/*
+ * bad_message remembers a message that cannot become a row. It is written
+ * when no subtransaction of decoding can roll it back any more.
+ */
+static void
+bad_message(Batch *batch, int msg, int sqlstate, const char *message, const char *detail)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->cxt);
+	BadMessage *bad = palloc(sizeof(BadMessage));
+
+	bad->msg = msg;
+	bad->error.sqlstate = sqlstate;
+	bad->error.message = pstrdup(message);
+	bad->error.detail = detail ? pstrdup(detail) : NULL;
+	batch->bad = lappend(batch->bad, bad);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+write_bad_messages(Batch *batch)
+{
+	ListCell   *lc;
+
+	foreach(lc, batch->bad)
+	{
+		BadMessage *bad = lfirst(lc);
+
+		weir_dead_letter_add(batch->stream->relid, InvalidOid, &batch->msgs[bad->msg],
+							 bad->error.sqlstate, bad->error.message, bad->error.detail);
+	}
+	batch->result->bad = list_length(batch->bad);
+}
+
+/*
+ * finish_row fills in the hidden columns and puts the row into the delta.
+ * Returns false with *error filled if the row has no usable event time.
+ */
+static bool
+finish_row(Batch *batch, const WeirMessage *msg, int event_column, TimestampTz latest,
+		   Datum *values, bool *isnull, RowError *error)
+{
+	BatchPartition *part = partition_of(batch->target, msg);
+	int			hidden = batch->delta->ndeclared;
+	TimestampTz event_time;
+	const char *fault;
+
+	if (event_column >= 0 && isnull[event_column])
+	{
+		error->sqlstate = ERRCODE_NULL_VALUE_NOT_ALLOWED;
+		error->message = "event time is null";
+		error->detail = psprintf("Column \"%s\" is the event time.", batch->stream->event_time);
+		return false;
+	}
+	if (event_column >= 0)
+		event_time = DatumGetTimestampTz(values[event_column]);
+	else if (msg->timestamp_ms >= 0)
+		event_time = from_epoch_ms(msg->timestamp_ms);
+	else
+		event_time = GetCurrentTimestamp();
+	fault = event_time_fault(batch->stream, event_time, latest);
+	if (fault)
+	{
+		error->sqlstate = ERRCODE_DATETIME_VALUE_OUT_OF_RANGE;
+		error->message = (char *) fault;
+		error->detail = psprintf("The event time is %s.", timestamptz_to_str(event_time));
+		return false;
+	}
+	part->stream_time = Max(part->stream_time, event_time);
+	values[hidden] = Int32GetDatum(msg->partition);
+	values[hidden + 1] = Int64GetDatum(msg->offset);
+	values[hidden + 2] = TimestampTzGetDatum(event_time);
+	values[hidden + 3] = TimestampTzGetDatum(part->stream_time);
+	weir_delta_put(batch->delta, values, isnull);
+	return true;
+}
+
+/* What decode_from works with; the same over all its calls for a batch. */
+typedef struct DecodeState
+{
+	RowDecoder *decoder;
+	MemoryContext row_cxt;
+	Datum	   *values;
+	bool	   *isnull;
+	int			event_column;
+	TimestampTz latest;
+	volatile int next;			/* message at hand */
+} DecodeState;
+
+/* Decodes from state->next on to the end; raises what a row raises, with state->next at that row. */
+static void
+decode_from(Batch *batch, DecodeState *state, int nmsgs)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->row_cxt);
+
+	for (; state->next < nmsgs; state->next++)
+	{
+		const WeirMessage *msg = &batch->msgs[state->next];
+		RowError	error = {0};
+
+		if ((state->next & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
+		batch->result->bytes += msg->value_len + msg->key_len;
+		if (msg->value == NULL)
+		{
+			batch->result->skipped++;
+			continue;
+		}
+		if (weir_decoder_row(state->decoder, msg, state->values, state->isnull, &error) &&
+			finish_row(batch, msg, state->event_column, state->latest,
+					   state->values, state->isnull, &error))
+			batch->source[batch->delta->nrows - 1] = state->next;
+		else
+			bad_message(batch, state->next, error.sqlstate, error.message, error.detail);
+		MemoryContextReset(state->row_cxt);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Errors that are not the row's: the batch must be given up, or tried again. */
+static bool
+error_is_outside(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:	/* 53 */
+		case ERRCODE_OPERATOR_INTERVENTION: /* 57 */
+		case ERRCODE_SYSTEM_ERROR:	/* 58 */
+		case ERRCODE_TRANSACTION_ROLLBACK:	/* 40 */
+			return true;
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:	/* 55 */
+			return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+		default:
+			return false;
+	}
+}
+
+/* Errors that one row can be blamed for. */
+static bool
+error_is_of_row(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_DATA_EXCEPTION:	/* 22 */
+		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:	/* 23 */
+		case ERRCODE_CARDINALITY_VIOLATION: /* 21 */
+		case ERRCODE_WITH_CHECK_OPTION_VIOLATION:	/* 44 */
+		case ERRCODE_PLPGSQL_ERROR: /* P0: RAISE */
+			return true;
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:	/* 54: e.g. an index row too large */
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * decode_batch turns all messages into the delta. After a row that raised an
+ * error the subtransaction is rolled back and decoding goes on behind it; the rows before it are plain
+ * memory and stay.
+ */
+static void
+decode_batch(Batch *batch, DecodeState *state, int nmsgs)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	while (state->next < nmsgs)
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(cxt);
+		PG_TRY();
+		{
+			decode_from(batch, state, nmsgs);
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *edata;
+
+			MemoryContextSwitchTo(cxt);
+			edata = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(cxt);
+			CurrentResourceOwner = owner;
+			if (error_is_outside(edata->sqlerrcode) || state->next >= nmsgs)
+				ReThrowError(edata);
+			bad_message(batch, state->next++, edata->sqlerrcode,
+						edata->message, edata->detail);
+			MemoryContextReset(state->row_cxt);
+			FreeErrorData(edata);
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+}
+
+static int
+event_column_of(Stream *stream, Relation rel)
+{
+	int			column = 0;
+
+	if (stream->event_attnum <= 0)
+		return -1;
+	for (int i = 0; i < stream->event_attnum - 1; i++)
+	{
+		if (!TupleDescAttr(RelationGetDescr(rel), i)->attisdropped)
+			column++;
+	}
+	return column;
+}
+
+/* ---- views ---- */
+
+/* Applies a view to a delta in a subtransaction; NULL, or the error it raised. */
+static ErrorData *
+try_view(View *view, Delta *delta)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *edata = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		weir_view_apply(view, delta);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (edata && error_is_outside(edata->sqlerrcode))
+		ReThrowError(edata);
+	return edata;
+}
+
+/* Rows [from, to) of a delta as a delta of their own. */
+static Delta *
+slice(Batch *batch, Relation rel, int64 from, int64 to)
+{
+	Delta	   *part = weir_delta_create(rel, work_mem);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(part->desc, &TTSOpsMinimalTuple);
+
+	tuplestore_rescan(batch->delta->rows);
+	if (from > 0)
+		tuplestore_skiptuples(batch->delta->rows, from, true);
+	for (int64 i = from; i < to; i++)
+	{
+		if (!tuplestore_gettupleslot(batch->delta->rows, true, false, slot))
+			elog(ERROR, "a delta has fewer rows than it counted");
+		slot_getallattrs(slot);
+		weir_delta_put(part, slot->tts_values, slot->tts_isnull);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return part;
+}
+
+/* A search for the rows of a batch that a view refuses. */
+typedef struct Bisection
+{
+	Batch	   *batch;
+	View	   *view;
+	Relation	rel;
+	int64		good;
+	int64		bad;
+	ErrorData  *last;
+	bool		hopeless;		/* not a row's error, or too many */
+} Bisection;
+
+/* Applies the rows [from, to), which failed together, as far as they can be. */
+static void
+bisect(Bisection *search, int64 from, int64 to)
+{
+	int64		middle = from + (to - from) / 2;
+	int64		bounds[3] = {from, middle, to};
+
+	check_stack_depth();
+	for (int half = 0; half < 2 && !search->hopeless; half++)
+	{
+		int64		lo = bounds[half],
+					hi = bounds[half + 1];
+		Delta	   *part;
+		ErrorData  *edata;
+
+		if (lo == hi)
+			continue;
+		part = slice(search->batch, search->rel, lo, hi);
+		edata = try_view(search->view, part);
+		weir_delta_free(part);
+		if (edata == NULL)
+		{
+			search->good += hi - lo;
+			continue;
+		}
+		search->last = edata;
+		if (!error_is_of_row(edata->sqlerrcode) || search->bad >= MAX_BAD_ROWS_PER_VIEW)
+			search->hopeless = true;
+		else if (hi - lo > 1)
+			bisect(search, lo, hi);
+		else
+		{
+			search->bad++;
+			weir_dead_letter_add(search->batch->stream->relid, search->view->relid,
+								 &search->batch->msgs[search->batch->source[lo]],
+								 edata->sqlerrcode, edata->message, edata->detail);
+		}
+	}
+}
+
+static void
+fail_view(Batch *batch, View *view, ErrorData *edata)
+{
+	for (int i = 0; i < batch->target->npartitions; i++)
+	{
+		BatchPartition *part = &batch->target->partitions[i];
+
+		weir_position_detach_view(view->relid, batch->stream->relid, part->topic,
+								  part->partition, part->first_offset);
+	}
+	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);
+	ereport(LOG,
+			(errcode(edata->sqlerrcode),
+			 errmsg("continuous view %s failed: %s", view->name, edata->message),
+			 edata->detail ? errdetail("%s", edata->detail) : 0,
+			 errhint("It keeps its position. When the cause is mended: SELECT weir.resume('%s');",
+					 view->name)));
+}
+
+/* Batches of one row that a view refused one after the other (since its last success). */
+typedef struct LoneFailures
+{
+	Oid			view;
+	int			count;
+} LoneFailures;
+
+static LoneFailures lone_failures[16];
+
+static int
+count_lone_failure(Oid view, bool failed)
+{
+	LoneFailures *entry = &lone_failures[view % lengthof(lone_failures)];
+
+	if (entry->view != view)
+		*entry = (LoneFailures) {view, 0};
+	entry->count = failed ? entry->count + 1 : 0;
+	return entry->count;
+}
+
+/*
+ * isolate_bad_rows deals with a view that refused the whole delta: applies
+ * what it can, in a subtransaction that is kept only if some row was good.
+ */
+static void
+isolate_bad_rows(Batch *batch, View *view, Relation rel, ErrorData *edata)
+{
+	Bisection	search = {.batch = batch,.view = view,.rel = rel,.last = edata};
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	bool		keep;
+
+	if (!error_is_of_row(edata->sqlerrcode))
+	{
+		fail_view(batch, view, edata);
+		return;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	bisect(&search, 0, batch->delta->nrows);
+	if (batch->delta->nrows == 1)
+		keep = count_lone_failure(view->relid, true) < MAX_LONE_FAILURES;
+	else
+		keep = !search.hopeless && search.good > 0;
+	if (keep)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (!keep)
+		fail_view(batch, view, search.last);
+	else
+		weir_stat_view(view->relid, 0, 0, 0, search.bad, 0);
+}
+
+static void
+apply_views(Batch *batch, Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, batch->target->views)
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+		ErrorData  *edata;
+
+		if (view == NULL)
+			continue;			/* dropped meanwhile */
+		edata = try_view(view, batch->delta);
+		if (edata)
+			isolate_bad_rows(batch, view, rel, edata);
+		else if (batch->delta->nrows == 1)
+			count_lone_failure(view->relid, false);
+	}
+}
+
+/* ---- the two entrances ---- */
+
+void
+weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
+					 IngestTarget *target, IngestResult *result)
+{
+	Relation	rel = table_open(stream->relid, RowExclusiveLock);
+	Batch		batch = {.stream = stream,.msgs = msgs,.target = target,.result = result};
+	DecodeState state = {0};
+
+	memset(result, 0, sizeof(*result));
+	batch.cxt = CurrentMemoryContext;
+	batch.delta = weir_delta_create(rel, weir_memory / 2);
+	batch.source = palloc(sizeof(int) * Max(nmsgs, 1));
+	state.decoder = decoder_for(stream, rel);
+	state.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir row", ALLOCSET_DEFAULT_SIZES);
+	state.values = palloc(sizeof(Datum) * batch.delta->desc->natts);
+	state.isnull = palloc0(sizeof(bool) * batch.delta->desc->natts);
+	state.event_column = event_column_of(stream, rel);
+	state.latest = latest_event_time(stream);
+
+	decode_batch(&batch, &state, nmsgs);
+	write_bad_messages(&batch);
+	result->rows = batch.delta->nrows;
+	if (batch.delta->nrows > 0)
+	{
+		if (target->keep_rows)
+			weir_segments_keep(stream, batch.delta, true);
+		apply_views(&batch, rel);
+	}
+	weir_dead_letter_flush();
+	weir_delta_free(batch.delta);
+	table_close(rel, NoLock);
+}
+
+void
+weir_ingest_inserted(Stream *stream, Delta *delta)
+{
+	ListCell   *lc;
+
+	weir_segments_keep(stream, delta, false);
+	foreach(lc, weir_view_oids_of_stream(stream->relid))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view != NULL && view->status == VIEW_RUNNING &&
+			!list_member_oid(view->detached_inserts, stream->relid))
+			weir_view_apply(view, delta);
+	}
+	weir_stat_ingest(stream->relid, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,
+					 delta->nrows, 0, 0, 0, delta->stream_time);
+	if (stream->keeps_rows)
+		weir_request_maintenance();
+}

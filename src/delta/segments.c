@@ -1,0 +1,582 @@
+/*
+ * segments.c
+ *	  The rows a stream keeps, in child tables by event time.
+ *
+ * delta ⇒ segments. Runs in the batch's transaction: in a worker, or in the
+ * session that inserts.
+ *
+ * orders <- weir.rows_N (adds the hidden columns, always empty) <- segments.
+ * A segment holds the rows of [lo, hi) of event time, a quarter of weir.keep.
+ * It expires as a whole once hi is weir.keep behind the stream's highest event
+ * time: it is truncated and free for reuse. So expiry costs the same however
+ * many rows there are, and a stream keeps between 1 and 1.25 times weir.keep.
+ *
+ * Two sessions that need a segment for the same interval may each take one:
+ * several segments of one interval are right, and nobody waits. A free segment is
+ * claimed by locking its row in weir.segment, skipping locked ones. Only if there is no free
+ * one a table is created, which holds ShareUpdateExclusive on weir.rows_N
+ * until commit. Expiry needs AccessExclusive on the segment; it is only tried,
+ * never waited for, and only by workers, whose transactions are short.
+ *
+ * Rows of tables in schema weir are written as their owner: the user's rights on the stream were checked there.
+ */
+#include "delta/segments.h"
+
+#include "access/attmap.h"
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "parser/parse_utilcmd.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define SEGMENTS_PER_KEEP	4	/* a quarter more than weir.keep is kept at most */
+#define FIRST_SEGMENTS		6	/* made with the stream: 5 in use, 1 being emptied */
+#define MIN_SEGMENT_WIDTH	USECS_PER_SEC
+#define WRITE_BATCH			256 /* rows per table_multi_insert */
+
+/* ---- making and finding segments ---- */
+
+/* The child goes with the parent; PostgreSQL's own choice would ask for CASCADE. */
+static void
+depend_automatically(Oid child, Oid parent)
+{
+	ObjectAddress child_address,
+				parent_address;
+
+	ObjectAddressSet(child_address, RelationRelationId, child);
+	ObjectAddressSet(parent_address, RelationRelationId, parent);
+	deleteDependencyRecordsForClass(RelationRelationId, child,
+									RelationRelationId, DEPENDENCY_NORMAL);
+	recordDependencyOn(&child_address, &parent_address, DEPENDENCY_AUTO);
+}
+
+static Oid
+create_child(Oid parent, const char *name, const char *columns, char persistence, Oid owner)
+{
+	char	   *quiet = pstrdup(GetConfigOption("client_min_messages", false, false));
+	Oid			child;
+
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	weir_catalog_exec("CREATE %s TABLE weir.%s (%s) INHERITS (%s) USING heap",
+					  persistence == RELPERSISTENCE_UNLOGGED ? "UNLOGGED" : "",
+					  quote_identifier(name), columns, weir_relation_name(parent));
+	(void) set_config_option("client_min_messages", quiet, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	child = get_relname_relid(name, weir_schema_oid());
+	depend_automatically(child, parent);
+	if (weir_compat_relation_owner(child) != owner)
+		ATExecChangeOwner(child, owner, true, AccessExclusiveLock);
+	CommandCounterIncrement();
+	return child;
+}
+
+/*
+ * clone_index makes on a segment the index that the stream has; it depends on
+ * the stream's index, so that DROP INDEX takes it along.
+ */
+static void
+clone_index(Oid index, Oid stream, Oid segment)
+{
+	Relation	parent = table_open(stream, NoLock);
+	Relation	child = table_open(segment, ShareLock);
+	Relation	source = index_open(index, AccessShareLock);
+	AttrMap    *attmap;
+	IndexStmt  *stmt;
+	Oid			constraint;
+	Oid			result;
+	ObjectAddress child_address,
+				parent_address;
+
+	attmap = weir_compat_attrmap_by_name(RelationGetDescr(child), RelationGetDescr(parent));
+	stmt = generateClonedIndexStmt(NULL, source, attmap, &constraint);
+	result = weir_compat_define_index(segment, stmt);
+	ObjectAddressSet(child_address, RelationRelationId, result);
+	ObjectAddressSet(parent_address, RelationRelationId, index);
+	recordDependencyOn(&child_address, &parent_address, DEPENDENCY_AUTO);
+	index_close(source, AccessShareLock);
+	table_close(child, NoLock);
+	table_close(parent, NoLock);
+	CommandCounterIncrement();
+}
+
+/* A new, free segment; inside an open catalog scope. */
+static Oid
+create_segment(Oid stream, Oid rows)
+{
+	Oid			segment;
+	char	   *name = NULL;
+	Relation	rel;
+	List	   *indexes;
+	ListCell   *lc;
+
+	for (int i = 1; name == NULL; i++)
+	{
+		name = psprintf("segment_%u_%d", stream, i);
+		if (OidIsValid(get_relname_relid(name, weir_schema_oid())))
+			name = NULL;
+	}
+	segment = create_child(rows, name, "", get_rel_persistence(stream), weir_compat_relation_owner(stream));
+	rel = table_open(stream, NoLock);
+	indexes = RelationGetIndexList(rel);
+	table_close(rel, NoLock);
+	foreach(lc, indexes)
+		clone_index(lfirst_oid(lc), stream, segment);
+	weir_catalog_exec("INSERT INTO weir.segment (stream, segment) VALUES (%u, %u)",
+					  stream, segment);
+	return segment;
+}
+
+Oid
+weir_segments_create_parent(Oid stream, bool keeps_rows)
+{
+	CatalogScope scope;
+	Oid			rows;
+
+	weir_catalog_open(&scope);
+	rows = create_child(stream, psprintf("rows_%u", stream),
+						WEIR_COL_PARTITION " pg_catalog.int4, "
+						WEIR_COL_OFFSET " pg_catalog.int8, "
+						WEIR_COL_EVENT_TIME " pg_catalog.timestamptz, "
+						WEIR_COL_STREAM_TIME " pg_catalog.timestamptz",
+						get_rel_persistence(stream), weir_compat_relation_owner(stream));
+	for (int i = 0; keeps_rows && i < FIRST_SEGMENTS; i++)
+		create_segment(stream, rows);
+	weir_catalog_close(&scope);
+	return rows;
+}
+
+List *
+weir_segments_all(Oid stream)
+{
+	List	   *all = find_all_inheritors(stream, NoLock, NULL);
+
+	return list_delete_oid(all, stream);
+}
+
+void
+weir_segments_clone_index(Oid stream, Oid index)
+{
+	CatalogScope scope;
+	ListCell   *lc;
+
+	weir_catalog_open(&scope);
+	foreach(lc, weir_segments_all(stream))
+		clone_index(index, stream, lfirst_oid(lc));
+	weir_catalog_close(&scope);
+}
+
+/* ---- intervals ---- */
+
+static int64
+segment_width(Stream *stream)
+{
+	int64		keep = stream->keep->time +
+		((int64) stream->keep->month * DAYS_PER_MONTH + stream->keep->day) * USECS_PER_DAY;
+
+	return Max(keep / SEGMENTS_PER_KEEP, MIN_SEGMENT_WIDTH);
+}
+
+/* Start of the interval that an event time falls into, aligned to the epoch of timestamps. */
+static TimestampTz
+segment_start(TimestampTz event_time, int64 width)
+{
+	int64		rest = event_time % width;
+
+	return event_time - (rest < 0 ? rest + width : rest);
+}
+
+/* Rows with an event time below this need not be kept. */
+static TimestampTz
+keep_from(Stream *stream, TimestampTz stream_time)
+{
+	if (stream_time == DT_NOBEGIN)
+		return DT_NOBEGIN;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(stream_time),
+												   IntervalPGetDatum(stream->keep)));
+}
+
+/* One timestamptz result of a query over $1 = stream; DT_NOBEGIN if null. Inside a scope. */
+static TimestampTz
+query_time(const char *sql, Oid stream)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(stream)};
+	bool		isnull = true;
+	Datum		value = (Datum) 0;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read weir's catalog");
+	PopActiveSnapshot();
+	if (SPI_processed == 1)
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/*
+ * weir_segments_stream_time: the positions know it for topics; for INSERTed
+ * rows the youngest segment does, to its width.
+ */
+TimestampTz
+weir_segments_stream_time(Stream *stream)
+{
+	CatalogScope scope;
+	TimestampTz of_topics,
+				of_segments;
+
+	weir_catalog_open(&scope);
+	of_topics = query_time("SELECT max(stream_time) FROM weir.position WHERE stream = $1",
+						   stream->relid);
+	of_segments = query_time("SELECT max(lo) FROM weir.segment WHERE stream = $1",
+							 stream->relid);
+	weir_catalog_close(&scope);
+	return Max(of_topics, of_segments);
+}
+
+/* ---- claiming ---- */
+
+/* A segment in use, open for writing in this transaction. */
+typedef struct SegmentWriter
+{
+	TimestampTz lo,
+				hi;
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *result;
+	int		   *from_delta;		/* place in the delta of each of its columns; -1: dropped */
+	BulkInsertState bistate;
+	TupleTableSlot **slots;
+	int			nslots;			/* filled */
+	int			mslots;			/* made */
+} SegmentWriter;
+
+/* Finds the segment of [lo, hi), claims a free one, or makes one. */
+static Oid
+claim_segment(Stream *stream, TimestampTz lo, TimestampTz hi)
+{
+	CatalogScope scope;
+	Oid			types[3] = {OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[3] = {ObjectIdGetDatum(stream->relid),
+	TimestampTzGetDatum(lo), TimestampTzGetDatum(hi)};
+	Oid			segment = InvalidOid;
+	bool		isnull;
+
+	weir_catalog_open(&scope);
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_execute_with_args("SELECT segment FROM weir.segment"
+						  " WHERE stream = $1 AND lo = $2 AND hi = $3 ORDER BY segment::oid",
+						  3, types, values, NULL, true, 1);
+	PopActiveSnapshot();
+	if (SPI_processed == 0)
+		SPI_execute_with_args("UPDATE weir.segment SET lo = $2, hi = $3"
+							  " WHERE segment = (SELECT segment FROM weir.segment"
+							  "   WHERE stream = $1 AND lo IS NULL"
+							  "   LIMIT 1 FOR UPDATE SKIP LOCKED)"
+							  " RETURNING segment", 3, types, values, NULL, false, 0);
+	if (SPI_processed == 1)
+		segment = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
+												 SPI_tuptable->tupdesc, 1, &isnull));
+	else
+	{
+		segment = create_segment(stream->relid, stream->rows_relid);
+		SPI_execute_with_args("UPDATE weir.segment SET lo = $2, hi = $3 WHERE segment = $4::oid"
+							  " AND stream = $1", 4,
+							  (Oid[]) {OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, OIDOID},
+							  (Datum[]) {values[0], values[1], values[2],
+		ObjectIdGetDatum(segment)}, NULL, false, 0);
+	}
+	weir_catalog_close(&scope);
+	return segment;
+}
+
+/* ---- writing ---- */
+
+static SegmentWriter *
+open_writer(Stream *stream, Delta *delta, TimestampTz lo, TimestampTz hi)
+{
+	SegmentWriter *writer = palloc0(sizeof(SegmentWriter));
+	TupleDesc	desc;
+
+	writer->lo = lo;
+	writer->hi = hi;
+	writer->rel = table_open(claim_segment(stream, lo, hi), RowExclusiveLock);
+	writer->estate = CreateExecutorState();
+	writer->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->result, writer->rel, 0, NULL, 0);
+	ExecOpenIndices(writer->result, false);
+	writer->bistate = GetBulkInsertState();
+	writer->slots = palloc0(sizeof(TupleTableSlot *) * WRITE_BATCH);
+
+	desc = RelationGetDescr(writer->rel);
+	writer->from_delta = palloc(sizeof(int) * desc->natts);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		writer->from_delta[i] = -1;
+		for (int j = 0; j < delta->desc->natts && !att->attisdropped; j++)
+		{
+			if (namestrcmp(&att->attname, NameStr(TupleDescAttr(delta->desc, j)->attname)) == 0)
+				writer->from_delta[i] = j;
+		}
+	}
+	return writer;
+}
+
+static void
+flush_writer(SegmentWriter *writer)
+{
+	if (writer->nslots == 0)
+		return;
+	table_multi_insert(writer->rel, writer->slots, writer->nslots,
+					   GetCurrentCommandId(true), 0, writer->bistate);
+	for (int i = 0; i < writer->nslots; i++)
+	{
+		if (writer->result->ri_NumIndices > 0)
+		{
+			List	   *recheck = weir_compat_insert_index_tuples(writer->result,
+																  writer->slots[i],
+																  writer->estate);
+
+			list_free(recheck);
+			ResetPerTupleExprContext(writer->estate);
+		}
+		ExecClearTuple(writer->slots[i]);
+	}
+	writer->nslots = 0;
+}
+
+static void
+close_writer(SegmentWriter *writer)
+{
+	flush_writer(writer);
+	table_finish_bulk_insert(writer->rel, 0);
+	FreeBulkInsertState(writer->bistate);
+	for (int i = 0; i < writer->mslots; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	ExecCloseIndices(writer->result);
+	table_close(writer->rel, NoLock);
+	FreeExecutorState(writer->estate);
+}
+
+/*
+ * write_row puts one row of the delta into the writer's next slot. stable:
+ * the row's values live as long as the delta, so that they need no copy.
+ */
+static void
+write_row(SegmentWriter *writer, TupleTableSlot *row, bool stable)
+{
+	TupleDesc	desc = RelationGetDescr(writer->rel);
+	TupleTableSlot *slot;
+
+	if (writer->nslots == writer->mslots)
+		writer->slots[writer->mslots++] = table_slot_create(writer->rel, NULL);
+	slot = writer->slots[writer->nslots++];
+	ExecClearTuple(slot);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		int			from = writer->from_delta[i];
+
+		slot->tts_values[i] = from < 0 ? (Datum) 0 : row->tts_values[from];
+		slot->tts_isnull[i] = from < 0 ? true : row->tts_isnull[from];
+	}
+	ExecStoreVirtualTuple(slot);
+	if (!stable)
+		ExecMaterializeSlot(slot);
+	if (writer->nslots == WRITE_BATCH)
+		flush_writer(writer);
+}
+
+static SegmentWriter *
+writer_for(List **writers, Stream *stream, Delta *delta, TimestampTz event_time, int64 width)
+{
+	SegmentWriter *writer;
+	TimestampTz lo;
+	ListCell   *lc;
+
+	foreach(lc, *writers)
+	{
+		writer = lfirst(lc);
+		if (event_time >= writer->lo && event_time < writer->hi)
+			return writer;
+	}
+	lo = segment_start(event_time, width);
+	writer = open_writer(stream, delta, lo, lo + width);
+	*writers = lappend(*writers, writer);
+	return writer;
+}
+
+void
+weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
+{
+	TimestampTz from;
+	int64		width;
+	TupleTableSlot *row;
+	bool		stable;
+	List	   *writers = NIL;
+	ListCell   *lc;
+
+	if (!stream->keeps_rows || delta->nrows == 0)
+		return;
+	from = keep_from(stream, Max(delta->stream_time, weir_segments_stream_time(stream)));
+	width = segment_width(stream);
+	row = MakeSingleTupleTableSlot(delta->desc, &TTSOpsMinimalTuple);
+	stable = tuplestore_in_memory(delta->rows);
+
+	tuplestore_rescan(delta->rows);
+	while (tuplestore_gettupleslot(delta->rows, true, false, row))
+	{
+		TimestampTz event_time;
+
+		slot_getallattrs(row);
+		event_time = DatumGetTimestampTz(row->tts_values[delta->ndeclared + 2]);
+		if (event_time >= from)
+			write_row(writer_for(&writers, stream, delta, event_time, width), row, stable);
+		CHECK_FOR_INTERRUPTS();
+	}
+	foreach(lc, writers)
+		close_writer(lfirst(lc));
+	ExecDropSingleTupleTableSlot(row);
+	CommandCounterIncrement();
+	if (may_expire)
+		weir_segments_expire(stream);
+}
+
+/* ---- expiry ---- */
+
+/* Segments of a stream that qualify, as OIDs; inside a scope. */
+static List *
+list_segments(Oid stream, const char *condition, TimestampTz limit)
+{
+	List	   *result = NIL;
+	Oid			types[2] = {OIDOID, TIMESTAMPTZOID};
+	Datum		values[2] = {ObjectIdGetDatum(stream), TimestampTzGetDatum(limit)};
+	bool		isnull;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	SPI_execute_with_args(psprintf("SELECT segment FROM weir.segment"
+								   " WHERE stream = $1 AND (%s) AND $2 IS NOT NULL"
+								   " ORDER BY segment::oid", condition),
+						  2, types, values, NULL, true, 0);
+	PopActiveSnapshot();
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = lappend_oid(result,
+							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															SPI_tuptable->tupdesc, 1, &isnull)));
+	return result;
+}
+
+static void
+empty_segment(Oid segment)
+{
+	weir_catalog_exec("TRUNCATE ONLY %s", weir_relation_name(segment));
+	weir_catalog_exec("UPDATE weir.segment SET lo = NULL, hi = NULL WHERE segment = %u", segment);
+}
+
+void
+weir_segments_expire(Stream *stream)
+{
+	CatalogScope scope;
+	TimestampTz stream_time = weir_segments_stream_time(stream);
+	ListCell   *lc;
+
+	if (stream_time == DT_NOBEGIN)
+		return;
+	weir_catalog_open(&scope);
+	foreach(lc, list_segments(stream->relid, "hi <= $2", keep_from(stream, stream_time)))
+	{
+		/* readers come first: the next batch tries again */
+		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock))
+			empty_segment(lfirst_oid(lc));
+	}
+	weir_catalog_close(&scope);
+}
+
+void
+weir_segments_forget(Stream *stream)
+{
+	CatalogScope scope;
+	ListCell   *lc;
+
+	weir_catalog_open(&scope);
+	foreach(lc, list_segments(stream->relid, "lo IS NOT NULL", 0))
+		empty_segment(lfirst_oid(lc));
+	weir_catalog_close(&scope);
+}
+
+/* ---- reading ---- */
+
+Delta *
+weir_segments_read(Stream *stream, const char *qual)
+{
+	Relation	rel = table_open(stream->relid, AccessShareLock);
+	Delta	   *delta = weir_delta_create(rel, work_mem);
+	MemoryContext old = CurrentMemoryContext;
+	StringInfoData sql;
+	CatalogScope scope;
+	Portal		portal;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < delta->desc->natts; i++)
+		appendStringInfo(&sql, "%s%s", i ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(delta->desc, i)->attname)));
+	appendStringInfo(&sql, " FROM %s%s%s ORDER BY %s, %s",
+					 weir_relation_name(stream->rows_relid),
+					 qual ? " WHERE " : "", qual ? qual : "",
+					 WEIR_COL_PARTITION, WEIR_COL_OFFSET);
+
+	weir_catalog_open(&scope);
+	PushActiveSnapshot(GetLatestSnapshot());
+	plan = SPI_prepare(sql.data, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not read the kept rows of %s", stream->name);
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	for (;;)
+	{
+		Datum	   *values = palloc(sizeof(Datum) * delta->desc->natts);
+		bool	   *isnull = palloc(sizeof(bool) * delta->desc->natts);
+
+		SPI_cursor_fetch(portal, true, 1000);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			MemoryContext spi = MemoryContextSwitchTo(old);
+
+			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
+			weir_delta_put(delta, values, isnull);
+			MemoryContextSwitchTo(spi);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	PopActiveSnapshot();
+	weir_catalog_close(&scope);
+	table_close(rel, NoLock);
+	return delta;
+}
