@@ -21,7 +21,8 @@ REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/weir--%,$(sort $(wildcard sql/
 REGRESS_OPTS = --inputdir=. --load-extension=weir
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 
-with_llvm = no
+# bitcode would need clang and gains nothing here
+override with_llvm := no
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -4,6 +4,8 @@
  */
 #include "weir.h"
 
+#include <limits.h>
+
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
