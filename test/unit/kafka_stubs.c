@@ -20,6 +20,49 @@ volatile sig_atomic_t ShutdownRequestPending = false;
 sigjmp_buf *PG_exception_stack = NULL;
 ErrorContextCallback *error_context_stack = NULL;
 
+/* PostgreSQL's headers replace printf and friends by its own. */
+#undef snprintf
+#undef vsnprintf
+#undef printf
+#undef vprintf
+#undef strerror
+
+int
+pg_snprintf(char *text, size_t size, const char *fmt,...)
+{
+	va_list		args;
+	int			n;
+
+	va_start(args, fmt);
+	n = vsnprintf(text, size, fmt, args);
+	va_end(args);
+	return n;
+}
+
+int
+pg_vprintf(const char *fmt, va_list args)
+{
+	return vprintf(fmt, args);
+}
+
+int
+pg_printf(const char *fmt,...)
+{
+	va_list		args;
+	int			n;
+
+	va_start(args, fmt);
+	n = vprintf(fmt, args);
+	va_end(args);
+	return n;
+}
+
+char *
+pg_strerror(int errnum)
+{
+	return strerror(errnum);
+}
+
 char *
 psprintf(const char *fmt,...)
 {
