@@ -12,7 +12,7 @@
 
 PG_MODULE_MAGIC;
 
-void		_PG_init(void);
+PGDLLEXPORT void _PG_init(void);
 
 int			weir_workers = 1;
 int			weir_batch_interval = 100;
