@@ -21,6 +21,10 @@
 #include "catalog/pg_foreign_server.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "optimizer/optimizer.h"
+#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
@@ -102,6 +106,105 @@ weir_compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, ESt
 	return ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, false);
 #else
 	return ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* datconnlimit of a database whose DROP was interrupted: 15.4, 16 (c66a7d75e65). */
+#define WEIR_DATCONNLIMIT_INVALID (-2)
+
+/* 17 ties wait event sets to a resource owner; before, a memory context (50c67c2019a). */
+static inline WaitEventSet *
+weir_compat_wait_event_set(MemoryContext cxt, int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(cxt, nevents);
+#endif
+}
+
+/*
+ * A FROM item that names a relation becomes a sub-select, as the rewriter does
+ * for views. 16 keeps the relation's permission check in the item itself
+ * (47bb9db7599, a61b1f74823); before, it moves to an entry of the sub-select's
+ * range table that is not in its FROM: old, if the sub-select has one.
+ */
+static inline void
+weir_compat_rte_to_subquery(RangeTblEntry *rte, Query *subquery, RangeTblEntry *old)
+{
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = subquery;
+	rte->tablesample = NULL;
+	rte->inh = false;
+#if PG_VERSION_NUM < 160000
+	if (old)
+	{
+		old->requiredPerms = rte->requiredPerms;
+		old->checkAsUser = rte->checkAsUser;
+		old->selectedCols = rte->selectedCols;
+	}
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->rellockmode = 0;
+	rte->requiredPerms = 0;
+	rte->checkAsUser = InvalidOid;
+	rte->selectedCols = NULL;
+#endif
+}
+
+/* What stands before the FROM items of a sub-select that takes the place of a relation. */
+static inline List *
+weir_compat_permission_rtes(RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM < 160000
+	RangeTblEntry *old = copyObject(rte);
+
+	old->inh = false;
+	old->inFromCl = false;
+	old->lateral = false;
+	old->tablesample = NULL;
+	return list_make1(old);
+#else
+	return NIL;
+#endif
+}
+
+/*
+ * 18 lets expressions over group keys refer to a range table entry for the
+ * grouping step (247dea89f76). Undo that: plain expressions, as before 18.
+ */
+static inline void
+weir_compat_flatten_groups(Query *query)
+{
+#if PG_VERSION_NUM >= 180000
+	ListCell   *lc;
+
+	if (!query->hasGroupRTE)
+		return;
+	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
+	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
+	query->hasGroupRTE = false;
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_GROUP)
+		{
+			rte->rtekind = RTE_RESULT;
+			rte->groupexprs = NIL;
+		}
+	}
+#endif
+}
+
+/* 18 dropped ExecutorRun's execute_once (3eea7a0c97e). */
+static inline void
+weir_compat_executor_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
 #endif
 }
 

@@ -1,0 +1,647 @@
+/*
+ * aggregates.c
+ *	  How each column of a view goes on from where it was.
+ *
+ * rewrite ⇒ aggregates ⇒ statement. The query over a delta is split in two:
+ * a partial query (group keys and mergeable states of the delta) and a final
+ * query (the select list over merged states).
+ *
+ * In place: if every column is a key, a function of keys, or a bare aggregate
+ * whose result is its whole state (count, sum, min, max, bool_*, bit_* and any
+ * aggregate without final function whose state has the result's type), the view's
+ * table is the state and the final query is not needed.
+ *
+ * Else a state table holds the states: avg is split into sum and count,
+ * shared with equal sums and counts of the view; what has a combine function
+ * keeps its transition state, serialised by weir.partial() (partial.c).
+ *
+ * avg is computed as PostgreSQL's own final functions do it (numeric division
+ * of sum by count for the exact types), so results are identical.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_agg.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "access/transam.h"
+#include "view/shape.h"
+
+/* What pg_aggregate says, as far as merging is concerned. */
+typedef struct AggInfo
+{
+	Oid			transfn;
+	Oid			finalfn;
+	Oid			combinefn;
+	Oid			serialfn;
+	Oid			transtype;		/* resolved */
+	bool		polymorphic;	/* state or arguments depend on the call */
+} AggInfo;
+
+static void
+read_aggregate(Aggref *agg, AggInfo *info)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggfnoid));
+	Form_pg_aggregate form;
+	Oid			inputs[FUNC_MAX_ARGS];
+	int			ninputs = get_aggregate_argtypes(agg, inputs);
+	Oid		   *declared;
+	int			ndeclared;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", agg->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	info->transfn = form->aggtransfn;
+	info->finalfn = form->aggfinalfn;
+	info->combinefn = form->aggcombinefn;
+	info->serialfn = form->aggserialfn;
+	info->transtype = resolve_aggregate_transtype(agg->aggfnoid, form->aggtranstype,
+												  inputs, ninputs);
+	info->polymorphic = IsPolymorphicType(form->aggtranstype);
+	ReleaseSysCache(tuple);
+	(void) get_func_signature(agg->aggfnoid, &declared, &ndeclared);
+	for (int i = 0; i < ndeclared; i++)
+	{
+		if (declared[i] == ANYOID || IsPolymorphicType(declared[i]))
+			info->polymorphic = true;
+	}
+}
+
+/* These look like plain functions, but insist on being called by an aggregate. */
+static bool
+callable_from_sql(Oid combinefn)
+{
+	return combinefn < FirstGenbkiObjectId &&
+		combinefn != F_RANGE_INTERSECT_AGG_TRANSFN &&
+		combinefn != F_MULTIRANGE_INTERSECT_AGG_TRANSFN;
+}
+
+/* merge_in_place tells how two results of an aggregate merge into one; false if results are not enough. */
+static bool
+merge_in_place(Aggref *agg, MergeKind *merge)
+{
+	AggInfo		info;
+
+	switch (agg->aggfnoid)
+	{
+		case F_COUNT_:
+		case F_COUNT_ANY:
+			*merge = MERGE_COUNT;
+			return true;
+		case F_SUM_INT2:
+		case F_SUM_INT4:
+		case F_SUM_INT8:
+		case F_SUM_NUMERIC:
+		case F_SUM_FLOAT4:
+		case F_SUM_FLOAT8:
+		case F_SUM_MONEY:
+		case F_SUM_INTERVAL:
+			*merge = MERGE_PLUS;
+			return true;
+	}
+	read_aggregate(agg, &info);
+	if (OidIsValid(info.finalfn) || !OidIsValid(info.combinefn) ||
+		info.transtype == INTERNALOID || info.transtype != agg->aggtype)
+		return false;
+	*merge = callable_from_sql(info.combinefn) ? MERGE_FUNCTION : MERGE_COMBINE;
+	return true;
+}
+
+/* --- building states ------------------------------------------------------ */
+
+typedef struct ShapeContext
+{
+	ViewShape  *shape;
+	int			sublevels_up;
+} ShapeContext;
+
+/* Number of the state column that holds this partial, added if there is none yet; counted from 0. */
+static int
+state_column(ViewShape *shape, Expr *partial, MergeKind merge, Oid agg)
+{
+	StateColumn *state;
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, shape->states)
+	{
+		if (equal(((StateColumn *) lfirst(lc))->partial, partial))
+			return i;
+		i++;
+	}
+	state = palloc0(sizeof(StateColumn));
+	state->partial = copyObject(partial);
+	state->merge = merge;
+	state->agg = agg;
+	shape->states = lappend(shape->states, state);
+	return i;
+}
+
+/* The merged state as the final query sees it: a column of WEIR_MERGED. */
+static Expr *
+merged_var(ShapeContext *context, Expr *partial, int column)
+{
+	return (Expr *) makeVar(1, column + 1, exprType((Node *) partial),
+							exprTypmod((Node *) partial),
+							exprCollation((Node *) partial),
+							context->sublevels_up);
+}
+
+static Expr *
+merged_state(ShapeContext *context, Expr *partial, MergeKind merge, Oid agg)
+{
+	int			column = state_column(context->shape, partial, merge, agg);
+
+	return merged_var(context, partial, list_length(context->shape->keys) + column);
+}
+
+static Expr *
+call(Oid funcid, Oid result, List *args)
+{
+	return (Expr *) makeFuncExpr(funcid, result, args, InvalidOid, InvalidOid,
+								 COERCE_EXPLICIT_CALL);
+}
+
+static Expr *
+cast(Oid funcid, Oid result, Expr *arg)
+{
+	return (Expr *) makeFuncExpr(funcid, result, list_make1(arg), InvalidOid, InvalidOid,
+								 COERCE_EXPLICIT_CAST);
+}
+
+/* The same call of another aggregate function. */
+static Aggref *
+sibling(Aggref *agg, Oid funcid, Oid type)
+{
+	Aggref	   *other = copyObject(agg);
+
+	other->aggfnoid = funcid;
+	other->aggtype = type;
+	other->aggtranstype = InvalidOid;
+	return other;
+}
+
+/* sum(x::float8) for avg over float4, which adds in float8 */
+static Aggref *
+sum_of_float4(Aggref *agg)
+{
+	Aggref	   *sum = sibling(agg, F_SUM_FLOAT8, FLOAT8OID);
+	TargetEntry *arg = linitial_node(TargetEntry, sum->args);
+
+	arg->expr = cast(F_FLOAT8_FLOAT4, FLOAT8OID, arg->expr);
+	sum->aggargtypes = list_make1_oid(FLOAT8OID);
+	return sum;
+}
+
+/* split_avg returns sum / count over merged states, or NULL if agg is no avg. */
+static Expr *
+split_avg(ShapeContext *context, Aggref *agg)
+{
+	Aggref	   *sum;
+	Expr	   *total;
+	Expr	   *count;
+
+	switch (agg->aggfnoid)
+	{
+		case F_AVG_INT2:
+			sum = sibling(agg, F_SUM_INT2, INT8OID);
+			break;
+		case F_AVG_INT4:
+			sum = sibling(agg, F_SUM_INT4, INT8OID);
+			break;
+		case F_AVG_INT8:
+			sum = sibling(agg, F_SUM_INT8, NUMERICOID);
+			break;
+		case F_AVG_NUMERIC:
+			sum = sibling(agg, F_SUM_NUMERIC, NUMERICOID);
+			break;
+		case F_AVG_FLOAT4:
+			sum = sum_of_float4(agg);
+			break;
+		case F_AVG_FLOAT8:
+			sum = sibling(agg, F_SUM_FLOAT8, FLOAT8OID);
+			break;
+		case F_AVG_INTERVAL:
+			sum = sibling(agg, F_SUM_INTERVAL, INTERVALOID);
+			break;
+		default:
+			return NULL;
+	}
+	total = merged_state(context, (Expr *) sum, MERGE_PLUS, sum->aggfnoid);
+	count = merged_state(context, (Expr *) sibling(agg, F_COUNT_ANY, INT8OID), MERGE_COUNT, F_COUNT_ANY);
+	if (sum->aggtype == INTERVALOID)
+		return call(F_INTERVAL_DIV, INTERVALOID,
+					list_make2(total, cast(F_FLOAT8_INT8, FLOAT8OID, count)));
+	if (sum->aggtype == FLOAT8OID)
+		return call(F_FLOAT8DIV, FLOAT8OID,
+					list_make2(total, cast(F_FLOAT8_INT8, FLOAT8OID, count)));
+	if (sum->aggtype == INT8OID)
+		total = cast(F_NUMERIC_INT8, NUMERICOID, total);
+	return call(F_NUMERIC_DIV, NUMERICOID,
+				list_make2(total, cast(F_NUMERIC_INT8, NUMERICOID, count)));
+}
+
+/* A function of weir's own, by name and argument types. */
+static Oid
+own_function(const char *name, int nargs, Oid *types)
+{
+	return LookupFuncName(list_make2(makeString(WEIR_SCHEMA), makeString(pstrdup(name))),
+						  nargs, types, false);
+}
+
+static Const *
+aggregate_const(Oid agg)
+{
+	return makeConst(REGPROCEDUREOID, -1, InvalidOid, sizeof(Oid),
+					 ObjectIdGetDatum(agg), false, true);
+}
+
+/* weir.partial('agg'::regprocedure, args ...) FILTER (...), in the place of agg */
+static Aggref *
+partial_aggregate(Aggref *agg)
+{
+	Oid			types[2] = {REGPROCEDUREOID, ANYOID};
+	Aggref	   *partial = sibling(agg, own_function("partial", 2, types), BYTEAOID);
+	AttrNumber	resno = 1;
+	ListCell   *lc;
+
+	partial->aggcollid = InvalidOid;
+	partial->aggvariadic = false;
+	partial->aggstar = false;
+	foreach(lc, partial->args)
+		((TargetEntry *) lfirst(lc))->resno = ++resno;
+	partial->args = lcons(makeTargetEntry((Expr *) aggregate_const(agg->aggfnoid), 1, NULL, false),
+						  partial->args);
+	partial->aggargtypes = lcons_oid(REGPROCEDUREOID, partial->aggargtypes);
+	return partial;
+}
+
+/* Any other aggregate: its serialised transition state, merged and finished by partial.c. */
+static Expr *
+generic_state(ShapeContext *context, Aggref *agg)
+{
+	ViewShape  *shape = context->shape;
+	AggInfo		info;
+	Expr	   *state;
+	Oid			types[3] = {REGPROCEDUREOID, BYTEAOID, ANYELEMENTOID};
+	FuncExpr   *final;
+
+	read_aggregate(agg, &info);
+	if (!OidIsValid(info.combinefn) ||
+		(info.transtype == INTERNALOID && !OidIsValid(info.serialfn)))
+		weir_refuse(shape->name, psprintf("Aggregate %s has no combine function: its results cannot be merged.",
+										  format_procedure(agg->aggfnoid)),
+					"Use aggregates that can be merged: count, sum, avg, min, max, bool_and, stddev ...");
+	if (info.polymorphic || list_length(agg->args) == 0)
+		weir_refuse(shape->name, psprintf("Aggregate %s is polymorphic: its states cannot be stored.",
+										  format_procedure(agg->aggfnoid)),
+					"Use an aggregate that is declared for the type itself.");
+	state = merged_state(context, (Expr *) partial_aggregate(agg), MERGE_STATE, agg->aggfnoid);
+	final = makeFuncExpr(own_function("finalize", 3, types), agg->aggtype,
+						 list_make3(aggregate_const(agg->aggfnoid), state,
+									makeNullConst(agg->aggtype, -1, agg->aggcollid)),
+						 agg->aggcollid, agg->inputcollid, COERCE_EXPLICIT_CALL);
+	return (Expr *) final;
+}
+
+/* final_aggregate adds the states that an aggregate needs and returns its result over merged states. */
+static Expr *
+final_aggregate(ShapeContext *context, Aggref *agg)
+{
+	Aggref	   *plain = copyObject(agg);
+	MergeKind	merge;
+	Expr	   *result;
+
+	if (context->sublevels_up > 0)
+	{
+		IncrementVarSublevelsUp((Node *) plain, -context->sublevels_up, context->sublevels_up);
+		plain->agglevelsup = 0;
+	}
+	if (merge_in_place(plain, &merge))
+		return merged_state(context, (Expr *) plain, merge, plain->aggfnoid);
+	result = split_avg(context, plain);
+	return result ? result : generic_state(context, plain);
+}
+
+/* Is node the n-th key, seen from sublevels_up levels below? -1: none. */
+static int
+key_number(ShapeContext *context, Node *node)
+{
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, context->shape->keys)
+	{
+		Node	   *key = (Node *) ((TargetEntry *) lfirst(lc))->expr;
+
+		if (context->sublevels_up > 0)
+		{
+			key = copyObject(key);
+			IncrementVarSublevelsUp(key, context->sublevels_up, 0);
+		}
+		if (equal(key, node))
+			return i;
+		i++;
+	}
+	return -1;
+}
+
+/* Select list over the delta ⇒ select list over WEIR_MERGED. */
+static Node *
+final_mutator(Node *node, ShapeContext *context)
+{
+	int			key;
+
+	if (node == NULL)
+		return NULL;
+	key = key_number(context, node);
+	if (key >= 0)
+		return (Node *) merged_var(context, ((TargetEntry *) list_nth(context->shape->keys, key))->expr, key);
+	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->sublevels_up)
+		return (Node *) final_aggregate(context, (Aggref *) node);
+	if (IsA(node, Var) && ((Var *) node)->varlevelsup == context->sublevels_up)
+	{
+		/* a column that depends on the keys (GROUP BY a primary key) */
+		Var		   *var = copyObject((Var *) node);
+
+		var->varlevelsup = 0;
+		return (Node *) merged_state(context, (Expr *) var, MERGE_NEW, InvalidOid);
+	}
+	if (IsA(node, Query))
+	{
+		Query	   *query;
+
+		context->sublevels_up++;
+		query = query_tree_mutator((Query *) node, final_mutator, context, 0);
+		context->sublevels_up--;
+		return (Node *) query;
+	}
+	return expression_tree_mutator(node, final_mutator, context);
+}
+
+/* --- the two queries ------------------------------------------------------- */
+
+/* Common table expressions that do not read a stream's delta: sub-selects of the final query may use them. */
+static bool
+delta_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+		return ((RangeTblEntry *) node)->rtekind == RTE_NAMEDTUPLESTORE;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, delta_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, delta_walker, context);
+}
+
+static List *
+table_ctes(List *ctes)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, ctes)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (!delta_walker(cte->ctequery, NULL))
+			result = lappend(result, copyObject(cte));
+	}
+	return result;
+}
+
+/* SELECT keys, states FROM deltas ... GROUP BY keys: the definition with another select list. */
+static Query *
+make_partial_query(ViewShape *shape)
+{
+	Query	   *query = copyObject(shape->query);
+	AttrNumber	resno = 0;
+	ListCell   *lc;
+	int			i = 0;
+
+	query->targetList = NIL;
+	foreach(lc, shape->keys)
+	{
+		TargetEntry *key = copyObject(lfirst_node(TargetEntry, lc));
+
+		key->resno = ++resno;
+		key->resname = psprintf("k%d", resno);
+		query->targetList = lappend(query->targetList, key);
+	}
+	foreach(lc, shape->states)
+	{
+		StateColumn *state = lfirst(lc);
+
+		query->targetList = lappend(query->targetList,
+									makeTargetEntry(copyObject(state->partial), ++resno,
+													psprintf("s%d", ++i), false));
+	}
+	return query;
+}
+
+/* The merged states as a FROM item; two levels below the statement that has WEIR_MERGED. */
+static RangeTblEntry *
+merged_rte(Query *partial)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	rte->rtekind = RTE_CTE;
+	rte->ctename = pstrdup(WEIR_MERGED);
+	rte->ctelevelsup = 2;
+	foreach(lc, partial->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		names = lappend(names, makeString(pstrdup(tle->resname)));
+		rte->coltypes = lappend_oid(rte->coltypes, exprType((Node *) tle->expr));
+		rte->coltypmods = lappend_int(rte->coltypmods, exprTypmod((Node *) tle->expr));
+		rte->colcollations = lappend_oid(rte->colcollations, exprCollation((Node *) tle->expr));
+	}
+	rte->eref = makeAlias(WEIR_MERGED, names);
+	rte->inFromCl = true;
+	return rte;
+}
+
+static Query *
+make_final_query(ViewShape *shape, List *targets)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	ListCell   *lc;
+
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->cteList = table_ctes(shape->query->cteList);
+	query->hasSubLinks = checkExprHasSubLink((Node *) targets);
+	query->hasRecursive = shape->query->hasRecursive;
+	query->rtable = list_make1(merged_rte(shape->partial));
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	query->targetList = targets;
+	foreach(lc, targets)
+		((TargetEntry *) lfirst(lc))->ressortgroupref = 0;
+	return query;
+}
+
+/* --- classification -------------------------------------------------------- */
+
+static bool
+is_key(Query *query, TargetEntry *tle)
+{
+	return tle->ressortgroupref != 0 &&
+		get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause) != NULL;
+}
+
+/* classify_in_place fills shape->states with one merge per target; false if a target's result is not enough to go on from. */
+static bool
+classify_in_place(ViewShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		StateColumn *state;
+		MergeKind	merge = MERGE_NEW;
+
+		if (is_key(shape->query, tle))
+			continue;
+		if (IsA(tle->expr, Aggref))
+		{
+			if (!merge_in_place((Aggref *) tle->expr, &merge))
+			{
+				shape->why = psprintf("%s needs more than its result to go on from",
+									  get_func_name(((Aggref *) tle->expr)->aggfnoid));
+				return false;
+			}
+		}
+		else if (contain_aggs_of_level((Node *) tle->expr, 0))
+		{
+			shape->why = psprintf("column \"%s\" is an expression over aggregates", tle->resname);
+			return false;
+		}
+		state = palloc0(sizeof(StateColumn));
+		state->partial = tle->expr;
+		state->merge = merge;
+		state->agg = IsA(tle->expr, Aggref) ? ((Aggref *) tle->expr)->aggfnoid : InvalidOid;
+		shape->states = lappend(shape->states, state);
+	}
+	return true;
+}
+
+static void
+classify_grouped(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	List	   *targets;
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+	{
+		if (is_key(shape->query, lfirst(lc)))
+			shape->keys = lappend(shape->keys, lfirst(lc));
+	}
+	if (list_length(shape->keys) > INDEX_MAX_KEYS)
+		weir_refuse(shape->name, psprintf("GROUP BY has more than %d expressions.", INDEX_MAX_KEYS), NULL);
+	shape->strategy = "combine";
+	shape->in_place = classify_in_place(shape);
+	if (shape->in_place)
+	{
+		shape->why = "every aggregate merges with its own result";
+		shape->partial = copyObject(shape->query);
+		return;
+	}
+	shape->states = NIL;
+	targets = (List *) final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	shape->partial = make_partial_query(shape);
+	shape->final = make_final_query(shape, targets);
+}
+
+/* The select list is what counts: ORDER BY and its hidden targets go. */
+static void
+strip_order(Query *query)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	query->sortClause = NIL;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk)
+			targets = lappend(targets, tle);
+	}
+	query->targetList = targets;
+}
+
+static bool
+table_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		return rte->rtekind == RTE_RELATION && rte->inFromCl;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, table_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, table_walker, context);
+}
+
+/* weir_shape_make understands a definition, or raises 0A000. All in CurrentMemoryContext. */
+ViewShape *
+weir_shape_make(Query *definition, const char *name)
+{
+	ViewShape  *shape = palloc0(sizeof(ViewShape));
+
+	shape->name = name;
+	shape->query = weir_rewrite_expand(definition);
+	weir_compat_flatten_groups(shape->query);
+	weir_check_query(shape->query, name);
+	strip_order(shape->query);
+	shape->streams = weir_rewrite_streams(shape->query);
+	shape->joins_table = table_walker((Node *) shape->query, NULL);
+	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
+	if (shape->grouped)
+		classify_grouped(shape);
+	else
+	{
+		shape->strategy = "append";
+		shape->why = "the query has no aggregates: each row of a batch adds its own rows";
+		shape->in_place = true;
+		shape->partial = copyObject(shape->query);
+	}
+	return shape;
+}
+
+/* weir_shape_definition copies the query that a view's weir.query_N holds. */
+Query *
+weir_shape_definition(Oid query_relid)
+{
+	Relation	rel = table_open(query_relid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(rel));
+
+	table_close(rel, NoLock);
+	return query;
+}

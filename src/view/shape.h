@@ -1,0 +1,96 @@
+/*
+ * shape.h
+ *	  What a continuous view's definition looks like once it is understood:
+ *	  shared by the files of src/view, and by nobody else.
+ *
+ * definition (Query) ⇒ check ⇒ rewrite (streams become deltas) ⇒ aggregates
+ * (keys, states, merges) ⇒ statement (one INSERT ... ON CONFLICT) ⇒ apply.
+ */
+#ifndef WEIR_SHAPE_H
+#define WEIR_SHAPE_H
+
+#include "weir.h"
+#include "catalog/view.h"
+#include "lib/stringinfo.h"
+#include "nodes/parsenodes.h"
+#include "utils/rel.h"
+
+/* Names inside the maintenance statement that no common table expression of a user may have. */
+#define WEIR_DELTA_PREFIX	"weir_delta_"
+#define WEIR_PART			"weir_part"		/* partial results of the delta */
+#define WEIR_MERGED			"weir_merged"	/* merged states of the touched keys */
+#define WEIR_FINAL			"weir_final"	/* results made of them */
+
+/* How a stored value takes in the delta's. */
+typedef enum MergeKind
+{
+	MERGE_NEW,					/* the newer value wins: functions of the keys */
+	MERGE_COUNT,				/* old + new, never NULL */
+	MERGE_PLUS,					/* old + new, NULL: nothing yet */
+	MERGE_FUNCTION,				/* the aggregate's combine function, called plainly */
+	MERGE_COMBINE,				/* weir.combine(): the combine function wants an aggregate's context */
+	MERGE_STATE					/* weir.merge(): serialised transition states */
+} MergeKind;
+
+/* A column of the statement's partial result that is no group key. */
+typedef struct StateColumn
+{
+	Expr	   *partial;		/* over the delta */
+	MergeKind	merge;
+	Oid			agg;			/* aggregate that it belongs to, or InvalidOid */
+} StateColumn;
+
+typedef struct ViewShape
+{
+	const char *name;			/* of the view, for messages */
+	Query	   *query;			/* definition over deltas, target list without junk */
+	List	   *streams;		/* of Oid, ascending, each once */
+	bool		grouped;		/* has group keys or aggregates */
+	bool		in_place;		/* the result is enough to go on from: no state table */
+	const char *strategy;
+	char	   *why;			/* for weir.explain */
+	List	   *keys;			/* of TargetEntry of query, in order of the target list */
+	List	   *states;			/* of StateColumn; in_place: one per target that is no key, in order */
+	Query	   *partial;		/* keys and states of a delta */
+	Query	   *final;			/* results from WEIR_MERGED; NULL if in_place */
+	bool		joins_table;	/* reads a table besides its streams */
+} ViewShape;
+
+/* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
+extern void weir_check_query(Query *query, const char *name);
+extern bool weir_query_has_stream(Node *node);
+extern void pg_attribute_noreturn() weir_refuse(const char *name, const char *detail, const char *hint);
+
+/* rewrite.c */
+extern Query *weir_rewrite_expand(Query *query);
+extern List *weir_rewrite_streams(Query *query);
+extern Query *weir_rewrite_readable(Query *query);
+extern void weir_rewrite_estimate(Query *query, double rows);
+
+/* aggregates.c */
+extern ViewShape *weir_shape_make(Query *definition, const char *name);
+extern Query *weir_shape_definition(Oid query_relid);
+
+/* statement.c */
+extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
+extern Query *weir_statement_parse(const char *sql);
+extern void weir_statement_splice(Query *query, const char *alias, Query *part);
+extern char *weir_statement_placeholder(List *targets);
+extern char *weir_statement_type(Oid type, int32 typmod);
+
+/* apply.c */
+extern bool weir_applying(void);
+extern void weir_applying_begin(void);
+extern void weir_applying_end(void);
+typedef struct ViewScope
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			guc_level;
+} ViewScope;
+extern void weir_view_scope_open(View *view, ViewScope *scope);
+extern void weir_view_scope_settings(View *view);
+extern void weir_view_scope_close(ViewScope *scope);
+extern void weir_view_apply_empty(View *view);
+
+#endif							/* WEIR_SHAPE_H */
