@@ -19,7 +19,9 @@ endif
 # pg_regress: no broker needed. Each name is sql/NAME.sql and expected/NAME.out.
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/weir--%,$(sort $(wildcard sql/*.sql))))
 REGRESS_OPTS = --inputdir=. --load-extension=weir
+# Isolation specs: test/specs/NAME.spec and test/expected/NAME.out.
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --load-extension=weir
 
 # bitcode would need clang and gains nothing here
 override with_llvm := no
