@@ -62,14 +62,16 @@ extern bool weir_kafka_offset_for_time(KafkaConsumer *consumer, const char *topi
 extern bool weir_kafka_assign(KafkaConsumer *consumer, const char *topic, int32 partition, int64 offset, char **error);
 extern void weir_kafka_unassign(KafkaConsumer *consumer, const char *topic, int32 partition);
 
-/* Suspends / resumes fetching of all assigned partitions (backpressure; keeps positions). */
+/* While paused weir_kafka_read returns nothing, and fetching stops when the prefetch memory is full. */
 extern void weir_kafka_pause(KafkaConsumer *consumer, bool pause);
 
 /*
  * weir_kafka_read takes at most max messages from the queue, without
- * blocking, into batch; returns how many were added. 0: empty; the fd is
- * then armed again. Events found on the way go to a list that
- * weir_kafka_next_event hands out. Messages stay valid until weir_kafka_batch_free/reset.
+ * blocking, into batch; returns how many were added. However it ends, the
+ * fd is or becomes readable as soon as there is more to read: waiting for it is always right.
+ * A batch holds messages of one consumer. Events found on the way go to a list that
+ * weir_kafka_next_event hands out. Messages stay valid until weir_kafka_batch_free/reset,
+ * or weir_kafka_close. weir_kafka_batch_bytes is the memory they hold, librdkafka's overhead included.
  */
 extern KafkaBatch *weir_kafka_batch_create(bool want_headers);
 extern int	weir_kafka_read(KafkaConsumer *consumer, KafkaBatch *batch, int max);
@@ -78,13 +80,28 @@ extern Size weir_kafka_batch_bytes(const KafkaBatch *batch);
 extern void weir_kafka_batch_reset(KafkaBatch *batch);
 extern void weir_kafka_batch_free(KafkaBatch *batch);
 
-/* Next event or log line (rate limited); false: none. */
+/*
+ * Next event or log line (rate limited); false: none. Call after weir_kafka_read
+ * until false, and handle the messages read first: an end (EOF) is behind them.
+ * Of several ends of a partition only the last is told.
+ */
 extern bool weir_kafka_next_event(KafkaConsumer *consumer, KafkaEvent *event);
 
 /* Commits offsets to the group, asynchronously, failures ignored: for Kafka's tools only. */
 extern void weir_kafka_commit(KafkaConsumer *consumer, const char *topic, int32 partition, int64 offset);
 
-/* Reads the one message at or after offset (a consumer of its own, not for the hot path): fingerprint of the topic's history. */
+/* 64-bit hash of a message's timestamp, key and value: tells a topic that was deleted and created anew. */
 extern uint64 weir_kafka_fingerprint(const WeirMessage *msg);
+
+/* Lets malloc keep memory between batches. Once per process, in the worker only. */
+extern void weir_kafka_tune_malloc(void);
+
+/*
+ * weir_kafka_probe asks the brokers whether these topics exist, for a WARNING
+ * at DDL. NULL: all there, else a palloc'd text ("topic \"orders\" does not
+ * exist", "no broker answers: ..."). Takes timeout_ms at most, plus the closing;
+ * may raise a query cancel in between.
+ */
+extern char *weir_kafka_probe(List *options, int ntopics, char **topics, int timeout_ms);
 
 #endif							/* WEIR_KAFKA_CLIENT_H */

@@ -1,0 +1,494 @@
+/*
+ * kafka_client.c
+ *	  A consumer: open, close, which partitions it reads and from where, events, group offsets.
+ *
+ * Flow: kafka_connect.c => this => kafka_read.c => the worker's batch.
+ *
+ * Positions are PostgreSQL's, so the consumer never joins a group: partitions
+ * are assigned one by one at explicit offsets. What librdkafka had fetched for
+ * a partition before it was unassigned or moved carries an older version
+ * number and is dropped inside librdkafka when the queue is read; the unassign
+ * raises the number before it returns.
+ *
+ * Group offsets, which only Kafka's tools read, go out through the admin
+ * request AlterConsumerGroupOffsets and not through rd_kafka_commit:
+ * an unanswered commit (no coordinator, no right on the group) holds back
+ * every assignment of the same handle for 45 s.
+ *
+ * Threads: main thread only. log_cb runs in librdkafka's threads and touches
+ * only the ring of kafka_log.c and the eventfd.
+ * Memory: malloc, bounded by weir_kafka_open's argument plus one fetch per broker.
+ * Caveat: exit() with live librdkafka threads can crash in OpenSSL's exit
+ * handler, and a crashed worker restarts the server; so consumers that are
+ * still open are closed by an on_proc_exit callback.
+ */
+#include "source/kafka_internal.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "storage/ipc.h"
+
+/*
+ * The share of memory for the bytes of queued messages; the rest is for what
+ * librdkafka needs beside them, which is more than a small message itself.
+ */
+#define BYTES_SHARE 3
+
+/*
+ * More than this in the queue makes nothing faster: it has to last while a
+ * batch is applied, and the CPU's cache is smaller anyway.
+ */
+#define MOST_QUEUED_BYTES	(INT64CONST(128) * 1024 * 1024)
+#define MOST_QUEUED_MESSAGES 400000
+#define LEAST_QUEUED_BYTES	(INT64CONST(1024) * 1024)
+#define LEAST_QUEUED_MESSAGES 4000
+
+#define COMMIT_TIMEOUT_MS 10000
+
+/* syslog's levels; below warning librdkafka only chats. */
+#define LOG_LEVEL_WARNING 4
+
+static KafkaConsumer *open_consumers = NULL;
+
+/* Makes the fd readable, from any thread. */
+void
+weir_kafka_arm(KafkaConsumer *consumer)
+{
+	uint64		one = 1;
+	ssize_t		written;
+
+	written = write(consumer->fd, &one, sizeof(one));
+	(void) written;				/* full means that it is readable already */
+}
+
+/* librdkafka's threads. */
+static void
+log_callback(const rd_kafka_t *rk, int level, const char *fac, const char *text)
+{
+	KafkaConsumer *consumer = rd_kafka_opaque(rk);
+
+	if (consumer != NULL && level <= LOG_LEVEL_WARNING &&
+		weir_kafka_log_put(&consumer->log, fac, text))
+		weir_kafka_arm(consumer);
+}
+
+/* Main thread, while the queue is read. */
+static void
+error_callback(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	KafkaConsumer *consumer = opaque;
+
+	if (weir_kafka_log_put(&consumer->log, rd_kafka_err2name(err), reason))
+		weir_kafka_arm(consumer);
+}
+
+static void
+close_all(int code, Datum arg)
+{
+	while (open_consumers != NULL)
+		weir_kafka_close(open_consumers);
+}
+
+/* Flow control within memory bytes, and what weir's reading depends on. */
+static bool
+set_own_properties(rd_kafka_conf_t *conf, const char *group, bool read_committed,
+				   Size memory, char *text, Size size)
+{
+	int64		bytes = Max(Min((int64) memory / BYTES_SHARE, MOST_QUEUED_BYTES), LEAST_QUEUED_BYTES);
+	int64		messages = Max(Min(((int64) memory - bytes) / KAFKA_MESSAGE_OVERHEAD,
+								   MOST_QUEUED_MESSAGES), LEAST_QUEUED_MESSAGES);
+	char		kbytes_text[32];
+	char		messages_text[32];
+
+	snprintf(kbytes_text, sizeof(kbytes_text), "%lld", (long long) bytes / 1024);
+	snprintf(messages_text, sizeof(messages_text), "%lld", (long long) messages);
+
+	/* Unknown before 2.2: there wake_brokers() does it. */
+	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "2", NULL, 0);
+
+	return weir_kafka_conf_put(conf, "group.id", group, text, size) &&
+		weir_kafka_conf_put(conf, "enable.auto.commit", "false", text, size) &&
+		weir_kafka_conf_put(conf, "enable.auto.offset.store", "false", text, size) &&
+		weir_kafka_conf_put(conf, "enable.partition.eof", "true", text, size) &&
+		weir_kafka_conf_put(conf, "auto.offset.reset", "error", text, size) &&
+		weir_kafka_conf_put(conf, "isolation.level",
+							read_committed ? "read_committed" : "read_uncommitted", text, size) &&
+		weir_kafka_conf_put(conf, "queued.max.messages.kbytes", kbytes_text, text, size) &&
+		weir_kafka_conf_put(conf, "queued.min.messages", messages_text, text, size);
+}
+
+/* Frees everything that exists. Batches are detached, messages freed, before librdkafka is told to end. */
+static void
+free_consumer(KafkaConsumer *consumer)
+{
+	while (consumer->batches != NULL)
+		weir_kafka_batch_detach(consumer->batches);
+	if (consumer->queue != NULL)
+	{
+		rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
+		rd_kafka_queue_destroy(consumer->queue);
+	}
+	if (consumer->commits != NULL)
+	{
+		rd_kafka_queue_io_event_enable(consumer->commits, -1, NULL, 0);
+		rd_kafka_queue_destroy(consumer->commits);
+	}
+	if (consumer->rk != NULL && !weir_kafka_destroy(consumer->rk))
+		return;					/* threads still write to the fd and the log: these must stay */
+	if (consumer->fd >= 0)
+		close(consumer->fd);
+	for (int i = 0; i < consumer->npartitions; i++)
+		free(consumer->partitions[i]);
+	for (int i = 0; i < consumer->ntopics; i++)
+		free(consumer->topics[i]);
+	free(consumer->partitions);
+	free(consumer->topics);
+	free(consumer->group);
+	free(consumer->username);
+	free(consumer->password);
+	weir_kafka_log_destroy(&consumer->log);
+	free(consumer);
+}
+
+/* The steps of opening that can fail; false with text. */
+static bool
+open_consumer(KafkaConsumer *consumer, List *options, bool read_committed,
+			  Size memory, char *text, Size size)
+{
+	const char *username = weir_kafka_option(options, "sasl.username");
+	const char *password = weir_kafka_option(options, "sasl.password");
+	uint64		one = 1;
+	rd_kafka_conf_t *conf;
+
+	consumer->username = strdup(username != NULL ? username : "");
+	consumer->password = strdup(password != NULL ? password : "");
+	consumer->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (consumer->fd < 0 || consumer->group == NULL ||
+		consumer->username == NULL || consumer->password == NULL)
+	{
+		snprintf(text, size, "%s", strerror(errno));
+		return false;
+	}
+
+	conf = weir_kafka_conf(options, text, size);
+	if (conf == NULL)
+		return false;
+	if (!set_own_properties(conf, consumer->group, read_committed, memory, text, size))
+	{
+		rd_kafka_conf_destroy(conf);
+		return false;
+	}
+	rd_kafka_conf_set_opaque(conf, consumer);
+	rd_kafka_conf_set_log_cb(conf, log_callback);
+	rd_kafka_conf_set_error_cb(conf, error_callback);
+
+	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, size);
+	if (consumer->rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		return false;
+	}
+	rd_kafka_poll_set_consumer(consumer->rk);
+	consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
+	consumer->commits = rd_kafka_queue_new(consumer->rk);
+	rd_kafka_queue_io_event_enable(consumer->queue, consumer->fd, &one, sizeof(one));
+	rd_kafka_queue_io_event_enable(consumer->commits, consumer->fd, &one, sizeof(one));
+	consumer->wake_brokers = rd_kafka_version() < KAFKA_VERSION_QUEUE_BACKOFF;
+	return true;
+}
+
+KafkaConsumer *
+weir_kafka_open(List *options, const char *group, bool read_committed, Size memory, char **error)
+{
+	static bool registered = false;
+	KafkaConsumer *consumer = calloc(1, sizeof(KafkaConsumer));
+	char		text[512] = "";
+
+	if (consumer == NULL)
+	{
+		*error = pstrdup("out of memory");
+		return NULL;
+	}
+	if (!registered)
+	{
+		on_proc_exit(close_all, (Datum) 0);
+		registered = true;
+	}
+	consumer->fd = -1;
+	consumer->group = strdup(group);
+	weir_kafka_log_init(&consumer->log);
+	if (!open_consumer(consumer, options, read_committed, memory, text, sizeof(text)))
+	{
+		free_consumer(consumer);
+		*error = pstrdup(text);
+		return NULL;
+	}
+	consumer->next_open = open_consumers;
+	open_consumers = consumer;
+	return consumer;
+}
+
+/*
+ * weir_kafka_close ends the consumer. Messages in batches become invalid: the
+ * batches are reset. Takes a few ms; 5 s at the very worst (see kafka_connect.c).
+ */
+void
+weir_kafka_close(KafkaConsumer *consumer)
+{
+	KafkaConsumer **link;
+
+	for (link = &open_consumers; *link != NULL; link = &(*link)->next_open)
+	{
+		if (*link == consumer)
+		{
+			*link = consumer->next_open;
+			break;
+		}
+	}
+	free_consumer(consumer);
+}
+
+int
+weir_kafka_fd(KafkaConsumer *consumer)
+{
+	return consumer->fd;
+}
+
+/* The consumer's own copy of a topic's name; NULL: out of memory. */
+static const char *
+intern_topic(KafkaConsumer *consumer, const char *topic)
+{
+	char	  **topics;
+
+	for (int i = 0; i < consumer->ntopics; i++)
+	{
+		if (strcmp(consumer->topics[i], topic) == 0)
+			return consumer->topics[i];
+	}
+	topics = realloc(consumer->topics, sizeof(char *) * (consumer->ntopics + 1));
+	if (topics == NULL)
+		return NULL;
+	consumer->topics = topics;
+	topics[consumer->ntopics] = strdup(topic);
+	return topics[consumer->ntopics] == NULL ? NULL : topics[consumer->ntopics++];
+}
+
+/* weir_kafka_find_partition returns NULL if the partition never was assigned. */
+KafkaPartition *
+weir_kafka_find_partition(KafkaConsumer *consumer, const char *topic, int32 partition)
+{
+	for (int i = 0; i < consumer->npartitions; i++)
+	{
+		KafkaPartition *found = consumer->partitions[i];
+
+		if (found->partition == partition && strcmp(found->topic, topic) == 0)
+			return found;
+	}
+	return NULL;
+}
+
+/* Finds or makes the entry of a partition; NULL: out of memory. */
+static KafkaPartition *
+need_partition(KafkaConsumer *consumer, const char *topic, int32 partition)
+{
+	KafkaPartition *entry = weir_kafka_find_partition(consumer, topic, partition);
+	KafkaPartition **partitions;
+
+	if (entry != NULL)
+		return entry;
+	partitions = realloc(consumer->partitions,
+						 sizeof(KafkaPartition *) * (consumer->npartitions + 1));
+	if (partitions == NULL)
+		return NULL;
+	consumer->partitions = partitions;
+	entry = calloc(1, sizeof(KafkaPartition));
+	if (entry == NULL || (entry->topic = intern_topic(consumer, topic)) == NULL)
+	{
+		free(entry);
+		return NULL;
+	}
+	entry->partition = partition;
+	entry->eof = entry->gone = entry->commit = -1;
+	partitions[consumer->npartitions++] = entry;
+	return entry;
+}
+
+/* Puts a librdkafka error into *error and frees it; true: there was none. */
+static bool
+take_error(rd_kafka_error_t *problem, char **error)
+{
+	char		text[512];
+
+	if (problem == NULL)
+		return true;
+	snprintf(text, sizeof(text), "%s", rd_kafka_error_string(problem));
+	rd_kafka_error_destroy(problem);
+	if (error != NULL)
+		*error = pstrdup(text);
+	return false;
+}
+
+/* Stops reading: when this returns, librdkafka's queue gives no older message of the partition. */
+static bool
+stop_partition(KafkaConsumer *consumer, KafkaPartition *entry, char **error)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_error_t *problem;
+
+	rd_kafka_topic_partition_list_add(list, entry->topic, entry->partition);
+	problem = rd_kafka_incremental_unassign(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	entry->assigned = false;
+	entry->eof = entry->gone = -1;
+	return take_error(problem, error);
+}
+
+bool
+weir_kafka_assign(KafkaConsumer *consumer, const char *topic, int32 partition, int64 offset, char **error)
+{
+	KafkaPartition *entry = need_partition(consumer, topic, partition);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_error_t *problem;
+
+	if (entry == NULL || offset < 0)
+	{
+		*error = pstrdup(entry == NULL ? "out of memory" : "negative offset");
+		return false;
+	}
+	if (entry->assigned && !stop_partition(consumer, entry, error))
+		return false;
+
+	list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, topic, partition)->offset = offset;
+	problem = rd_kafka_incremental_assign(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (!take_error(problem, error))
+		return false;
+	entry->assigned = true;
+	entry->next = offset;
+	return true;
+}
+
+void
+weir_kafka_unassign(KafkaConsumer *consumer, const char *topic, int32 partition)
+{
+	KafkaPartition *entry = weir_kafka_find_partition(consumer, topic, partition);
+
+	if (entry != NULL && entry->assigned)
+		(void) stop_partition(consumer, entry, NULL);
+}
+
+/*
+ * While paused nothing is read; librdkafka's bounded queue then fills up and
+ * fetching stops by itself. (Its own pause throws the queue away and would
+ * fetch all of it again.)
+ */
+void
+weir_kafka_pause(KafkaConsumer *consumer, bool pause)
+{
+	if (consumer->paused && !pause)
+		weir_kafka_arm(consumer);
+	consumer->paused = pause;
+}
+
+bool
+weir_kafka_next_event(KafkaConsumer *consumer, KafkaEvent *event)
+{
+	for (int i = 0; consumer->events && i < consumer->npartitions; i++)
+	{
+		KafkaPartition *entry = consumer->partitions[i];
+
+		event->topic = entry->topic;
+		event->partition = entry->partition;
+		if (entry->gone >= 0)
+		{
+			event->kind = KAFKA_EVENT_OFFSET_GONE;
+			event->offset = entry->gone;
+			memcpy(event->text, entry->gone_text, sizeof(event->text));
+			entry->gone = -1;
+			return true;
+		}
+		if (entry->eof >= 0)
+		{
+			event->kind = KAFKA_EVENT_EOF;
+			event->offset = entry->eof;
+			event->text[0] = '\0';
+			entry->eof = -1;
+			return true;
+		}
+	}
+	consumer->events = false;
+
+	event->kind = KAFKA_EVENT_ERROR;
+	event->topic = NULL;
+	event->partition = -1;
+	event->offset = -1;
+	return weir_kafka_log_get(&consumer->log, event->text);
+}
+
+/* Sends the offsets that wait, if no commit is under way. */
+static void
+send_commit(KafkaConsumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
+
+	for (int i = 0; i < consumer->npartitions; i++)
+	{
+		KafkaPartition *entry = consumer->partitions[i];
+
+		if (entry->commit < 0)
+			continue;
+		rd_kafka_topic_partition_list_add(list, entry->topic, entry->partition)->offset = entry->commit;
+		entry->commit = -1;
+	}
+	if (list->cnt > 0)
+	{
+		rd_kafka_AlterConsumerGroupOffsets_t *request =
+			rd_kafka_AlterConsumerGroupOffsets_new(consumer->group, list);
+		rd_kafka_AdminOptions_t *options =
+			rd_kafka_AdminOptions_new(consumer->rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS);
+		char		text[128];
+
+		(void) rd_kafka_AdminOptions_set_request_timeout(options, COMMIT_TIMEOUT_MS, text, sizeof(text));
+		rd_kafka_AlterConsumerGroupOffsets(consumer->rk, &request, 1, options, consumer->commits);
+		consumer->committing = true;
+		rd_kafka_AdminOptions_destroy(options);
+		rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* weir_kafka_serve_commits takes the answer to a commit, then sends what came meanwhile. */
+void
+weir_kafka_serve_commits(KafkaConsumer *consumer)
+{
+	rd_kafka_event_t *answer;
+
+	if (!consumer->committing)
+		return;
+	while ((answer = rd_kafka_queue_poll(consumer->commits, 0)) != NULL)
+	{
+		consumer->committing = false;
+		rd_kafka_event_destroy(answer);
+	}
+	if (!consumer->committing)
+		send_commit(consumer);
+}
+
+/*
+ * weir_kafka_commit: one request is under way at a time; offsets given
+ * meanwhile go out together with the next, when weir_kafka_read sees the answer.
+ */
+void
+weir_kafka_commit(KafkaConsumer *consumer, const char *topic, int32 partition, int64 offset)
+{
+	KafkaPartition *entry = weir_kafka_find_partition(consumer, topic, partition);
+
+	if (entry == NULL)
+		return;
+	entry->commit = offset;
+	if (!consumer->committing)
+		send_commit(consumer);
+}

@@ -1,0 +1,259 @@
+/*
+ * kafka_query.c
+ *	  Questions to the brokers: partitions, watermarks, offsets by time, the probe at DDL.
+ *
+ * Main thread of a worker or backend. librdkafka has only blocking calls for
+ * these, which PostgreSQL's signals do not interrupt; so a question is asked in
+ * slices of growing length, and between two of them a pending shutdown or
+ * cancel ends it. Nothing of librdkafka is held between slices.
+ * Raises nothing, except weir_kafka_probe, which may raise a cancel.
+ */
+#include "source/kafka_internal.h"
+
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+
+#define FIRST_SLICE_MS 100
+
+/* A timeout that runs down slice by slice. */
+typedef struct Slices
+{
+	int			left_ms;
+	int			slice_ms;
+} Slices;
+
+/* Length of the next slice; 0: time is up or somebody wants us to stop. */
+static int
+next_slice(Slices *slices)
+{
+	int			slice = Min(slices->slice_ms, slices->left_ms);
+
+	if (ProcDiePending || QueryCancelPending || ShutdownRequestPending)
+		return 0;
+	slices->left_ms -= slice;
+	slices->slice_ms *= 2;
+	return slice;
+}
+
+/* Whether asking again can help. */
+static bool
+is_transient(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__WAIT_CACHE:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* One slice: number of partitions of a topic, -1 and *err. */
+static int
+ask_partitions(rd_kafka_t *rk, const char *topic, int slice_ms, rd_kafka_resp_err_t *err)
+{
+	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, topic, NULL);
+	const struct rd_kafka_metadata *metadata;
+	int			n = -1;
+
+	if (rkt == NULL)
+	{
+		*err = rd_kafka_last_error();
+		return -1;
+	}
+	*err = rd_kafka_metadata(rk, 0, rkt, &metadata, slice_ms);
+	rd_kafka_topic_destroy(rkt);
+	if (*err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return -1;
+
+	if (metadata->topic_cnt == 1)
+		*err = metadata->topics[0].err;
+	else
+		*err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+	if (*err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		n = metadata->topics[0].partition_cnt;
+	else if (*err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+			 *err == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+			 *err == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)	/* is being created */
+		n = 0;
+	rd_kafka_metadata_destroy(metadata);
+	return n;
+}
+
+static void
+describe(char **error, const char *what, rd_kafka_resp_err_t err)
+{
+	if (error != NULL)
+		*error = psprintf("%s: %s", what, rd_kafka_err2str(err));
+}
+
+int
+weir_kafka_partitions(KafkaConsumer *consumer, const char *topic, int timeout_ms, char **error)
+{
+	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int			slice;
+	int			n;
+
+	while ((slice = next_slice(&slices)) > 0)
+	{
+		n = ask_partitions(consumer->rk, topic, slice, &err);
+		if (n >= 0)
+			return n;
+		if (!is_transient(err))
+			break;
+	}
+	describe(error, "cannot read the topic's metadata", err);
+	return -1;
+}
+
+bool
+weir_kafka_watermarks(KafkaConsumer *consumer, const char *topic, int32 partition,
+					  int64 *low, int64 *high, int timeout_ms, char **error)
+{
+	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int			slice;
+
+	while ((slice = next_slice(&slices)) > 0)
+	{
+		int64_t		first;
+		int64_t		end;
+
+		err = rd_kafka_query_watermark_offsets(consumer->rk, topic, partition, &first, &end, slice);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			*low = first;
+			*high = end;
+			return true;
+		}
+		if (!is_transient(err))
+			break;
+	}
+	describe(error, "cannot read the partition's watermarks", err);
+	return false;
+}
+
+bool
+weir_kafka_offset_for_time(KafkaConsumer *consumer, const char *topic, int32 partition,
+						   int64 timestamp_ms, int64 *offset, int timeout_ms, char **error)
+{
+	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int64		low;
+	int			slice;
+
+	while ((slice = next_slice(&slices)) > 0)
+	{
+		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+		int64		found;
+
+		/* Negative ones have a meaning of their own in the protocol. */
+		rd_kafka_topic_partition_list_add(list, topic, partition)->offset = Max(timestamp_ms, 0);
+		err = rd_kafka_offsets_for_times(consumer->rk, list, slice);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			err = list->elems[0].err;
+		found = list->elems[0].offset;
+		rd_kafka_topic_partition_list_destroy(list);
+
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && found >= 0)
+		{
+			*offset = found;
+			return true;
+		}
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)	/* none so late: the end */
+			return weir_kafka_watermarks(consumer, topic, partition, &low, offset,
+										 Max(slices.left_ms, FIRST_SLICE_MS), error);
+		if (!is_transient(err))
+			break;
+	}
+	describe(error, "cannot look up the offset of a time", err);
+	return false;
+}
+
+/* Drops what librdkafka says: the probe's answer says enough. */
+static void
+ignore_log(const rd_kafka_t *rk, int level, const char *fac, const char *text)
+{
+}
+
+/* What librdkafka complained of last, for "no broker answers: ...". */
+static void
+keep_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		snprintf(opaque, KAFKA_TEXT_SIZE, "%s", reason);
+}
+
+/* Asks for one topic after the other; fills text and returns false if something is wrong. */
+static bool
+probe_topics(rd_kafka_t *rk, int ntopics, char **topics, int timeout_ms,
+			 const char *last_error, char *text, Size size)
+{
+	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+
+	for (int i = 0; i < ntopics; i++)
+	{
+		int			n = -1;
+		int			slice;
+
+		CHECK_FOR_INTERRUPTS();
+		while (n < 0 && (slice = next_slice(&slices)) > 0)
+		{
+			n = ask_partitions(rk, topics[i], slice, &err);
+			if (n < 0 && !is_transient(err))
+				break;
+			CHECK_FOR_INTERRUPTS();
+		}
+		if (n > 0)
+			continue;
+		rd_kafka_poll(rk, 0);	/* calls keep_error */
+		if (n == 0)
+			snprintf(text, size, "topic \"%s\" does not exist", topics[i]);
+		else if (is_transient(err))
+			snprintf(text, size, "no broker answers: %s",
+					 last_error[0] != '\0' ? last_error : rd_kafka_err2str(err));
+		else
+			snprintf(text, size, "topic \"%s\": %s", topics[i], rd_kafka_err2str(err));
+		return false;
+	}
+	return true;
+}
+
+char *
+weir_kafka_probe(List *options, int ntopics, char **topics, int timeout_ms)
+{
+	char		text[512] = "";
+	char		last_error[KAFKA_TEXT_SIZE] = "";
+	rd_kafka_conf_t *conf = weir_kafka_conf(options, text, sizeof(text));
+	rd_kafka_t *rk;
+	bool		fine = false;
+
+	if (conf == NULL)
+		return pstrdup(text);
+	rd_kafka_conf_set_opaque(conf, last_error);
+	rd_kafka_conf_set_error_cb(conf, keep_error);
+	rd_kafka_conf_set_log_cb(conf, ignore_log);
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		return pstrdup(text);
+	}
+	PG_TRY();
+	{
+		fine = probe_topics(rk, ntopics, topics, timeout_ms, last_error, text, sizeof(text));
+	}
+	PG_FINALLY();
+	{
+		(void) weir_kafka_destroy(rk);
+	}
+	PG_END_TRY();
+	return fine ? NULL : pstrdup(text);
+}
