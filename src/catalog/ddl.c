@@ -33,6 +33,7 @@
 #include "commands/tablecmds.h"
 #include "compat.h"
 #include "delta/segments.h"
+#include "delta/stream_am.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/lmgr.h"
@@ -192,6 +193,34 @@ handle_create_index(Utility *u)
 		if (!list_member_oid(before, lfirst_oid(lc)))
 			weir_segments_clone_index(relid, lfirst_oid(lc));
 	}
+}
+
+/* COPY into a stream: its own indexes stay empty (see delta/stream_am.c). */
+static void
+handle_copy(Utility *u)
+{
+	CopyStmt   *stmt = castNode(CopyStmt, u->pstmt->utilityStmt);
+	Oid			relid = stmt->is_from ? named_relation(stmt->relation, RowExclusiveLock) : InvalidOid;
+	Relation	rel;
+	bool		had;
+
+	if (!is_stream(relid))
+	{
+		pass_on(u);
+		return;
+	}
+	rel = relation_open(relid, NoLock);
+	had = weir_stream_hide_indexes(rel, true);
+	PG_TRY();
+	{
+		pass_on(u);
+	}
+	PG_FINALLY();
+	{
+		weir_stream_hide_indexes(rel, !had);
+	}
+	PG_END_TRY();
+	relation_close(rel, NoLock);
 }
 
 /* ---- ALTER ---- */
@@ -537,6 +566,7 @@ static const Handler handlers[] = {
 	{T_CreateStmt, handle_create_table},
 	{T_CreateTableAsStmt, handle_create_table_as},
 	{T_IndexStmt, handle_create_index},
+	{T_CopyStmt, handle_copy},
 	{T_AlterTableStmt, handle_alter_table},
 	{T_RenameStmt, handle_rename},
 	{T_AlterObjectSchemaStmt, handle_set_schema},

@@ -540,6 +540,9 @@ dissolve_stream(Oid relid)
 	}
 	table_close(rel, NoLock);
 
+	/* from here on it is a table like any other for the utility hook */
+	weir_catalog_exec("DELETE FROM weir.stream_def WHERE stream = %u", relid);
+	weir_cache_forget();
 	depend_on_server(relid, InvalidOid);
 	weir_catalog_exec("DROP TRIGGER IF EXISTS weir_insert ON %s", name);
 	weir_catalog_exec("DROP TRIGGER IF EXISTS weir_refuse_update ON %s", name);
@@ -591,6 +594,6 @@ weir_extension_dissolve(void)
 	foreach(lc, streams)
 		dissolve_stream(lfirst_oid(lc));
 	weir_catalog_exec("DELETE FROM weir.view_def");
-	weir_catalog_exec("DELETE FROM weir.stream_def");
+	weir_cache_forget();
 	weir_catalog_close(&scope);
 }

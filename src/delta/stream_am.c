@@ -14,9 +14,11 @@
  * (logical replication's apply worker fires none) go the same way before
  * commit.
  *
- * Everything else is heap, on an empty relation. Indexes on the stream
- * itself get entries for inserted rows whose TIDs point nowhere: fetches by them find nothing and
- * report the entries as dead, deletions from the index are always allowed.
+ * Everything else is heap, on an empty relation. Its indexes stay empty, too:
+ * the executor is told that there are none (ExecutorStart hook; for COPY the
+ * utility hook, by weir_stream_hide_indexes). Should an entry get in by
+ * another way (logical replication), fetches by it find nothing and report it
+ * as dead.
  *
  * Subtransactions: a pending delta belongs to the subtransaction that
  * inserted; its abort drops it, its commit hands it to the parent.
@@ -40,9 +42,11 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -69,9 +73,8 @@ typedef struct Pending
 } Pending;
 
 static List *pendings = NIL;	/* of Pending *, in TopTransactionContext */
-static HeapTuple *remembered = NULL;	/* rows for AFTER ROW triggers */
-static int64 nremembered = 0;
-static int64 remembered_size = 0;
+static HTAB *remembered = NULL; /* rows for AFTER ROW triggers, in TopTransactionContext */
+static ExecutorStart_hook_type previous_start = NULL;
 static TableAmRoutine stream_am;
 
 /* ---- pending deltas ---- */
@@ -290,33 +293,67 @@ put_row(Relation rel, Pending *pending, TupleTableSlot *slot)
 
 /* ---- rows that AFTER ROW triggers fetch ---- */
 
-/* TIDs are numbers in the order of remembering; 1000 to a block. */
+/*
+ * A row's TID is its arrival number, 1000 to a block. It repeats after some
+ * 4 * 10^12 numbers, when nobody remembers the row any more.
+ */
 #define TIDS_PER_BLOCK	1000
 
-static void
-remember_row(Relation rel, TupleTableSlot *slot)
+typedef struct RowKey
 {
+	Oid			relid;
+	ItemPointerData tid;
+} RowKey;
+
+typedef struct RememberedRow
+{
+	RowKey		key;
+	HeapTuple	tuple;
+} RememberedRow;
+
+static RowKey
+row_key(Oid relid, ItemPointer tid)
+{
+	RowKey		key;
+
+	memset(&key, 0, sizeof(key));
+	key.relid = relid;
+	key.tid = *tid;
+	return key;
+}
+
+static void
+create_remembered(void)
+{
+	HASHCTL		info = {.keysize = sizeof(RowKey),.entrysize = sizeof(RememberedRow),
+	.hcxt = TopTransactionContext};
+
+	remembered = hash_create("weir inserted rows", 256, &info,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Gives the row that was just put its TID, and remembers it if a row trigger will ask for it. */
+static void
+number_row(Relation rel, Pending *pending, TupleTableSlot *slot)
+{
+	int64		number = pending->next_offset - 1;
+	RowKey		key;
+	RememberedRow *row;
 	MemoryContext old;
 
 	slot->tts_tableOid = RelationGetRelid(rel);
-	ItemPointerSet(&slot->tts_tid, nremembered / TIDS_PER_BLOCK,
-				   nremembered % TIDS_PER_BLOCK + 1);
+	ItemPointerSet(&slot->tts_tid, (number / TIDS_PER_BLOCK) % MaxBlockNumber,
+				   number % TIDS_PER_BLOCK + 1);
 	if (rel->trigdesc == NULL || !rel->trigdesc->trig_insert_after_row)
 		return;
-
+	if (remembered == NULL)
+		create_remembered();
+	key = row_key(RelationGetRelid(rel), &slot->tts_tid);
+	row = hash_search(remembered, &key, HASH_ENTER, NULL);
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	if (nremembered >= remembered_size)
-	{
-		int64		size = Max(1024, remembered_size * 2);
-
-		remembered = remembered == NULL ?
-			MemoryContextAllocHuge(TopTransactionContext, size * sizeof(HeapTuple)) :
-			repalloc_huge(remembered, size * sizeof(HeapTuple));
-		remembered_size = size;
-	}
-	remembered[nremembered] = ExecCopySlotHeapTuple(slot);
-	remembered[nremembered]->t_self = slot->tts_tid;
-	remembered[nremembered++]->t_tableOid = RelationGetRelid(rel);
+	row->tuple = ExecCopySlotHeapTuple(slot);
+	row->tuple->t_self = slot->tts_tid;
+	row->tuple->t_tableOid = RelationGetRelid(rel);
 	MemoryContextSwitchTo(old);
 }
 
@@ -326,8 +363,10 @@ static void
 stream_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 					struct BulkInsertStateData *bistate)
 {
-	put_row(rel, find_pending(rel), slot);
-	remember_row(rel, slot);
+	Pending    *pending = find_pending(rel);
+
+	put_row(rel, pending, slot);
+	number_row(rel, pending, slot);
 }
 
 static void
@@ -339,7 +378,7 @@ stream_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId 
 	for (int i = 0; i < nslots; i++)
 	{
 		put_row(rel, pending, slots[i]);
-		remember_row(rel, slots[i]);
+		number_row(rel, pending, slots[i]);
 	}
 }
 
@@ -355,12 +394,13 @@ stream_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId cid, int
 static bool
 stream_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
-	int64		number = (int64) ItemPointerGetBlockNumber(tid) * TIDS_PER_BLOCK +
-		ItemPointerGetOffsetNumber(tid) - 1;
+	RowKey		key = row_key(RelationGetRelid(rel), tid);
+	RememberedRow *row;
 
-	if (number < 0 || number >= nremembered)
+	row = remembered ? hash_search(remembered, &key, HASH_FIND, NULL) : NULL;
+	if (row == NULL)
 		return false;
-	ExecForceStoreHeapTuple(remembered[number], slot, false);
+	ExecForceStoreHeapTuple(row->tuple, slot, false);
 	return true;
 }
 
@@ -382,6 +422,30 @@ stream_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 	return InvalidTransactionId;
 }
 
+/* Oversized values stand in the segments; the toast table here is empty, too. */
+static Oid
+stream_toast_am(Relation rel)
+{
+	return HEAP_TABLE_AM_OID;
+}
+
+/* There is nothing to index; heap's own would insist on heap. */
+static double
+stream_index_build(Relation rel, Relation index, struct IndexInfo *info, bool allow_sync,
+				   bool anyvisible, bool progress, BlockNumber start, BlockNumber nblocks,
+				   IndexBuildCallback callback, void *state, TableScanDesc scan)
+{
+	if (scan)
+		table_endscan(scan);
+	return 0;
+}
+
+static void
+stream_index_validate(Relation rel, Relation index, struct IndexInfo *info, Snapshot snapshot,
+					  struct ValidateIndexState *state)
+{
+}
+
 Datum
 weir_stream_am_handler(PG_FUNCTION_ARGS)
 {
@@ -394,6 +458,9 @@ weir_stream_am_handler(PG_FUNCTION_ARGS)
 		stream_am.tuple_fetch_row_version = stream_fetch_row_version;
 		stream_am.index_fetch_tuple = stream_index_fetch_tuple;
 		stream_am.index_delete_tuples = stream_index_delete_tuples;
+		stream_am.relation_toast_am = stream_toast_am;
+		stream_am.index_build_range_scan = stream_index_build;
+		stream_am.index_validate_scan = stream_index_validate;
 	}
 	PG_RETURN_POINTER(&stream_am);
 }
@@ -432,7 +499,7 @@ weir_stream_insert(PG_FUNCTION_ARGS)
 			break;
 		flush_pending(found);
 	}
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL);
 }
 
 static void
@@ -455,7 +522,6 @@ stream_am_xact(XactEvent event, void *arg)
 			/* memory went with the transaction */
 			pendings = NIL;
 			remembered = NULL;
-			nremembered = remembered_size = 0;
 			break;
 		default:
 			break;
@@ -465,12 +531,13 @@ stream_am_xact(XactEvent event, void *arg)
 static void
 stream_am_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
+	List	   *copy;
 	ListCell   *lc;
 
 	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
-restart:
-	foreach(lc, pendings)
+	copy = list_copy(pendings);
+	foreach(lc, copy)
 	{
 		Pending    *pending = lfirst(lc);
 
@@ -479,16 +546,51 @@ restart:
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
 			pending->subid = parent;
 		else
-		{
 			drop_pending(pending);
-			goto restart;
-		}
 	}
+	list_free(copy);
+}
+
+/* ---- keeping the executor from the stream's own indexes ---- */
+
+static void
+stream_executor_start(QueryDesc *query, int eflags)
+{
+	ListCell   *lc;
+
+	if (previous_start)
+		previous_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+	if (query->operation != CMD_INSERT || stream_am.type != T_TableAmRoutine)
+		return;
+	foreach(lc, query->estate->es_opened_result_relations)
+	{
+		ResultRelInfo *result = lfirst(lc);
+
+		/* "opened already, and there were none" */
+		if (result->ri_RelationDesc->rd_tableam == &stream_am &&
+			result->ri_IndexRelationDescs == NULL)
+			result->ri_IndexRelationDescs = MemoryContextAllocZero(query->estate->es_query_cxt,
+																   sizeof(Relation));
+	}
+}
+
+bool
+weir_stream_hide_indexes(Relation rel, bool hide)
+{
+	bool		had = rel->rd_rel->relhasindex;
+
+	if (stream_am.type == T_TableAmRoutine && rel->rd_tableam == &stream_am)
+		rel->rd_rel->relhasindex = !hide;
+	return had;
 }
 
 void
 weir_stream_am_init(void)
 {
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = stream_executor_start;
 	RegisterXactCallback(stream_am_xact, NULL);
 	RegisterSubXactCallback(stream_am_subxact, NULL);
 }
