@@ -76,6 +76,7 @@ CREATE TABLE weir.view_position (
   topic       text NOT NULL,
   partition   integer NOT NULL,
   next_offset bigint NOT NULL,
+  stream_time timestamptz,                  -- of the partition at next_offset, if known
   PRIMARY KEY (view, stream, topic, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_position IS 'internal: where a view that was paused, failed or is being backfilled goes on; no row: it follows its stream';
@@ -177,6 +178,13 @@ CREATE FUNCTION weir.refuse_change() RETURNS trigger
 COMMENT ON FUNCTION weir.refuse_change() IS 'trigger on streams (UPDATE) and continuous views (all changes): refuses them';
 
 -- [decode]
+----------------------------------------------------------------------
+-- Decoding
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.decode(stream regclass, value text, key text DEFAULT NULL) RETURNS jsonb
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_decode';
+COMMENT ON FUNCTION weir.decode(regclass, text, text) IS 'the row that a message with this value and key would become in the stream, or the error that would make it a dead letter; keeps nothing';
 
 -- [views]
 

@@ -22,6 +22,9 @@
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#endif
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
 #include "storage/latch.h"
@@ -205,6 +208,38 @@ weir_compat_executor_run(QueryDesc *desc)
 	ExecutorRun(desc, ForwardScanDirection, 0);
 #else
 	ExecutorRun(desc, ForwardScanDirection, 0, true);
+#endif
+}
+
+/*
+ * Calls a type's input function. 16 lets it return its errors (ccff2d20ed9,
+ * d9f7f5d32f2): then false with *error. Before, it raises them.
+ */
+static inline bool
+weir_compat_input_call(FmgrInfo *function, char *string, Oid ioparam, int32 typmod,
+					   Datum *result, ErrorData **error)
+{
+#if PG_VERSION_NUM >= 160000
+	ErrorSaveContext escontext = {.type = T_ErrorSaveContext,.details_wanted = true};
+
+	if (InputFunctionCallSafe(function, string, ioparam, typmod, (Node *) &escontext, result))
+		return true;
+	*error = escontext.error_data;
+	return false;
+#else
+	*result = InputFunctionCall(function, string, ioparam, typmod);
+	return true;
+#endif
+}
+
+/* 18 has CHECK constraints that are not enforced (ca87c415e2f). */
+static inline bool
+weir_compat_check_enforced(const ConstrCheck *check)
+{
+#if PG_VERSION_NUM >= 180000
+	return check->ccenforced;
+#else
+	return true;
 #endif
 }
 
