@@ -202,7 +202,7 @@ struct JsonReader
 	void		remember(int nth, std::string_view raw, int field);
 	error_code	read_string(od::value &value, std::string_view token, JsonField *out) const;
 	error_code	read_container(od::value &value, char kind, int depth, JsonField *out) const;
-	error_code	read_value(od::value value, int depth, JsonField *out) const;
+	error_code	read_value(od::value &value, int depth, JsonField *out) const;
 	error_code	read_object(size_t length, JsonField *fields);
 };
 
@@ -396,11 +396,10 @@ JsonReader::read_container(od::value &value, char kind, int depth, JsonField *ou
 			return code;
 		for (auto item : object)
 		{
-			od::field	field;
-
-			if ((code = std::move(item).get(field)))
+			if ((code = item.error()))
 				return code;
 
+			auto	  &&field = std::move(item).value_unsafe();
 			const char *p = field.key().raw();
 
 			while (p < end && *p != '"' && *p != '\\')
@@ -421,10 +420,11 @@ JsonReader::read_container(od::value &value, char kind, int depth, JsonField *ou
 			return code;
 		for (auto item : array)
 		{
-			od::value	element;
-
-			if ((code = std::move(item).get(element)))
+			if ((code = item.error()))
 				return code;
+
+			auto	  &&element = std::move(item).value_unsafe();
+
 			if ((code = read_value(element, depth + 1, nullptr)))
 				return code;
 		}
@@ -442,7 +442,7 @@ JsonReader::read_container(od::value &value, char kind, int depth, JsonField *ou
 
 /* Checks one value to its end and describes it in *out, unless that is null. */
 error_code
-JsonReader::read_value(od::value value, int depth, JsonField *out) const
+JsonReader::read_value(od::value &value, int depth, JsonField *out) const
 {
 	std::string_view token = value.raw_json_token();
 	JsonKind	kind;
@@ -507,11 +507,13 @@ JsonReader::read_object(size_t length, JsonField *fields)
 		return code;
 	for (auto item : object)
 	{
-		od::field	field;
+		if ((code = item.error()))
+			return code;
+
+		/* A reference: copying these small structs stalls the processor. */
+		auto	  &&field = std::move(item).value_unsafe();
 		int			found;
 
-		if ((code = std::move(item).get(field)))
-			return code;
 		if ((code = find_key(field, nth, &found)))
 			return code;
 		if ((code = read_value(field.value(), 1, found >= 0 ? &fields[found] : nullptr)))

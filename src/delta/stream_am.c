@@ -302,7 +302,8 @@ put_row(Relation rel, Pending *pending, TupleTableSlot *slot)
 typedef struct RowKey
 {
 	Oid			relid;
-	ItemPointerData tid;
+	BlockNumber block;
+	uint32		offset;			/* no padding: the key is hashed as bytes */
 } RowKey;
 
 typedef struct RememberedRow
@@ -314,12 +315,7 @@ typedef struct RememberedRow
 static RowKey
 row_key(Oid relid, ItemPointer tid)
 {
-	RowKey		key;
-
-	memset(&key, 0, sizeof(key));
-	key.relid = relid;
-	key.tid = *tid;
-	return key;
+	return (RowKey) {relid, ItemPointerGetBlockNumber(tid), ItemPointerGetOffsetNumber(tid)};
 }
 
 static void
@@ -404,6 +400,13 @@ stream_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tuple
 	return true;
 }
 
+/* Foreign keys ask whether the row is still there; only this transaction's rows are ever fetched. */
+static bool
+stream_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	return true;
+}
+
 static bool
 stream_index_fetch_tuple(struct IndexFetchTableData *scan, ItemPointer tid, Snapshot snapshot,
 						 TupleTableSlot *slot, bool *call_again, bool *all_dead)
@@ -456,6 +459,7 @@ weir_stream_am_handler(PG_FUNCTION_ARGS)
 		stream_am.multi_insert = stream_multi_insert;
 		stream_am.tuple_insert_speculative = stream_insert_speculative;
 		stream_am.tuple_fetch_row_version = stream_fetch_row_version;
+		stream_am.tuple_satisfies_snapshot = stream_satisfies_snapshot;
 		stream_am.index_fetch_tuple = stream_index_fetch_tuple;
 		stream_am.index_delete_tuples = stream_index_delete_tuples;
 		stream_am.relation_toast_am = stream_toast_am;

@@ -85,13 +85,6 @@ ask_partitions(rd_kafka_t *rk, const char *topic, int slice_ms, rd_kafka_resp_er
 	return n;
 }
 
-static void
-describe(char **error, const char *what, rd_kafka_resp_err_t err)
-{
-	if (error != NULL)
-		*error = psprintf("%s: %s", what, rd_kafka_err2str(err));
-}
-
 int
 weir_kafka_partitions(KafkaConsumer *consumer, const char *topic, int timeout_ms, char **error)
 {
@@ -108,8 +101,48 @@ weir_kafka_partitions(KafkaConsumer *consumer, const char *topic, int timeout_ms
 		if (!is_transient(err))
 			break;
 	}
-	describe(error, "cannot read the topic's metadata", err);
+	if (error != NULL)
+		*error = psprintf("cannot ask for the partitions of topic \"%s\": %s",
+						  topic, rd_kafka_err2str(err));
 	return -1;
+}
+
+/*
+ * Asks one ListOffsets question: the offset for a timestamp, or for EARLIEST
+ * or LATEST (LSO under read_committed). -1 in *offset: none so late.
+ *
+ * Not rd_kafka_query_watermark_offsets: until 2.3 that one waits for the
+ * socket's timeout, a minute, when the leader is away.
+ */
+#define EARLIEST (-2)
+#define LATEST (-1)
+
+static bool
+ask_offset(KafkaConsumer *consumer, const char *topic, int32 partition, int64 timestamp,
+		   Slices *slices, int64 *offset, char **error)
+{
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int			slice;
+
+	while ((slice = next_slice(slices)) > 0)
+	{
+		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+		rd_kafka_topic_partition_list_add(list, topic, partition)->offset = timestamp;
+		err = rd_kafka_offsets_for_times(consumer->rk, list, slice);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			err = list->elems[0].err;
+		*offset = list->elems[0].offset;
+		rd_kafka_topic_partition_list_destroy(list);
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return true;
+		if (!is_transient(err))
+			break;
+	}
+	if (error != NULL)
+		*error = psprintf("cannot ask for offsets of topic \"%s\", partition %d: %s",
+						  topic, (int) partition, rd_kafka_err2str(err));
+	return false;
 }
 
 bool
@@ -117,26 +150,9 @@ weir_kafka_watermarks(KafkaConsumer *consumer, const char *topic, int32 partitio
 					  int64 *low, int64 *high, int timeout_ms, char **error)
 {
 	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	int			slice;
 
-	while ((slice = next_slice(&slices)) > 0)
-	{
-		int64_t		first;
-		int64_t		end;
-
-		err = rd_kafka_query_watermark_offsets(consumer->rk, topic, partition, &first, &end, slice);
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			*low = first;
-			*high = end;
-			return true;
-		}
-		if (!is_transient(err))
-			break;
-	}
-	describe(error, "cannot read the partition's watermarks", err);
-	return false;
+	return ask_offset(consumer, topic, partition, EARLIEST, &slices, low, error) &&
+		ask_offset(consumer, topic, partition, LATEST, &slices, high, error);
 }
 
 bool
@@ -144,36 +160,11 @@ weir_kafka_offset_for_time(KafkaConsumer *consumer, const char *topic, int32 par
 						   int64 timestamp_ms, int64 *offset, int timeout_ms, char **error)
 {
 	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	int64		low;
-	int			slice;
 
-	while ((slice = next_slice(&slices)) > 0)
-	{
-		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-		int64		found;
-
-		/* Negative ones have a meaning of their own in the protocol. */
-		rd_kafka_topic_partition_list_add(list, topic, partition)->offset = Max(timestamp_ms, 0);
-		err = rd_kafka_offsets_for_times(consumer->rk, list, slice);
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			err = list->elems[0].err;
-		found = list->elems[0].offset;
-		rd_kafka_topic_partition_list_destroy(list);
-
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && found >= 0)
-		{
-			*offset = found;
-			return true;
-		}
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)	/* none so late: the end */
-			return weir_kafka_watermarks(consumer, topic, partition, &low, offset,
-										 Max(slices.left_ms, FIRST_SLICE_MS), error);
-		if (!is_transient(err))
-			break;
-	}
-	describe(error, "cannot look up the offset of a time", err);
-	return false;
+	if (!ask_offset(consumer, topic, partition, Max(timestamp_ms, 0), &slices, offset, error))
+		return false;
+	return *offset >= 0 ||
+		ask_offset(consumer, topic, partition, LATEST, &slices, offset, error);
 }
 
 /* Drops what librdkafka says: the probe's answer says enough. */

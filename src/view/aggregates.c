@@ -83,6 +83,19 @@ read_aggregate(Aggref *agg, AggInfo *info)
 	}
 }
 
+Oid
+weir_aggregate_combinefn(Oid agg)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg));
+	Oid			combinefn;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", agg);
+	combinefn = ((Form_pg_aggregate) GETSTRUCT(tuple))->aggcombinefn;
+	ReleaseSysCache(tuple);
+	return combinefn;
+}
+
 /* These look like plain functions, but insist on being called by an aggregate. */
 static bool
 callable_from_sql(Oid combinefn)

@@ -13,6 +13,9 @@
 #include "catalog/view.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+#include "tcop/dest.h"
+#include "utils/queryenvironment.h"
 #include "utils/rel.h"
 
 /* Names inside the maintenance statement that no common table expression of a user may have. */
@@ -70,6 +73,7 @@ extern void weir_rewrite_estimate(Query *query, double rows);
 /* aggregates.c */
 extern ViewShape *weir_shape_make(Query *definition, const char *name);
 extern Query *weir_shape_definition(Oid query_relid);
+extern Oid	weir_aggregate_combinefn(Oid agg);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
@@ -78,10 +82,10 @@ extern void weir_statement_splice(Query *query, const char *alias, Query *part);
 extern char *weir_statement_placeholder(List *targets);
 extern char *weir_statement_type(Oid type, int32 typmod);
 
-/* apply.c */
-extern bool weir_applying(void);
-extern void weir_applying_begin(void);
-extern void weir_applying_end(void);
+/*
+ * scope.c: as whom and with which settings a view is maintained. An error's
+ * abort puts user and settings back; weir_applying counts itself down.
+ */
 typedef struct ViewScope
 {
 	Oid			save_userid;
@@ -89,8 +93,23 @@ typedef struct ViewScope
 	int			guc_level;
 } ViewScope;
 extern void weir_view_scope_open(View *view, ViewScope *scope);
+extern void weir_view_scope_pin(void);
 extern void weir_view_scope_settings(View *view);
 extern void weir_view_scope_close(ViewScope *scope);
-extern void weir_view_apply_empty(View *view);
+
+/* While above zero, the trigger on views' tables lets changes through. */
+extern int	weir_applying;
+
+/* run.c: plans and runs an analysed statement with deltas registered. */
+extern List *weir_run_rewrite(Query *query);
+extern QueryEnvironment *weir_run_environment(List *streams, List *deltas);
+extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
+
+/* statement.c: the statement of a view from its stored definition, for the view's owner. */
+extern Query *weir_view_statement(View *view, List **streams);
+extern ViewShape *weir_view_shape(View *view);
+
+/* apply.c */
+extern uint64 weir_view_apply_empty(View *view);
 
 #endif							/* WEIR_SHAPE_H */
