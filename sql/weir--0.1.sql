@@ -189,3 +189,114 @@ COMMENT ON FUNCTION weir.decode(regclass, text, text) IS 'the row that a message
 -- [views]
 
 -- [worker]
+----------------------------------------------------------------------
+-- Workers: statistics, and functions to ask and steer
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.partition_statistics(
+  OUT stream oid, OUT topic text, OUT partition integer, OUT "position" bigint, OUT high_watermark bigint,
+  OUT stream_time timestamptz, OUT rows bigint, OUT bytes bigint, OUT bad bigint, OUT skipped bigint,
+  OUT last_message_at timestamptz, OUT started_at timestamptz, OUT error text, OUT stats_reset timestamptz)
+  RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_partition_statistics';
+COMMENT ON FUNCTION weir.partition_statistics() IS 'internal: statistics of partitions in shared memory; see weir.stat_streams';
+
+CREATE FUNCTION weir.share_statistics(
+  OUT stream oid, OUT worker integer, OUT state text, OUT error text)
+  RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_share_statistics';
+COMMENT ON FUNCTION weir.share_statistics() IS 'internal: what each worker does with each stream; see weir.streams';
+
+CREATE FUNCTION weir.view_statistics(
+  OUT view oid, OUT rows_in bigint, OUT rows_changed bigint, OUT late bigint, OUT dead_letters bigint,
+  OUT batches bigint, OUT busy_ms double precision, OUT last_batch_at timestamptz, OUT stats_reset timestamptz)
+  RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_view_statistics';
+COMMENT ON FUNCTION weir.view_statistics() IS 'internal: statistics of continuous views in shared memory; see weir.stat_views';
+
+CREATE VIEW weir.streams AS
+  SELECT d.stream, d.server, pg_catalog.array_to_string(d.topics, ', ') AS topic, d.format, d.mode,
+         d.event_time, d.lateness, d.idle_timeout, d.keep,
+         CASE WHEN d.error IS NOT NULL THEN 'failed'
+              WHEN d.paused THEN 'paused'
+              WHEN d.server IS NULL OR COALESCE(s.running, false) THEN 'running'
+              ELSE 'waiting' END AS state,
+         COALESCE(d.error, s.error) AS error
+    FROM weir.stream_def d
+    LEFT JOIN (SELECT stream, pg_catalog.bool_and(state = 'running') AS running,
+                      pg_catalog.min(error) AS error
+                 FROM weir.share_statistics() GROUP BY stream) s ON s.stream = d.stream;
+COMMENT ON VIEW weir.streams IS 'streams: where their rows come from, and whether they arrive';
+
+-- A partition that is caught up and silent for weir.idle_timeout is idle: it does not hold the watermark back.
+CREATE VIEW weir.stat_streams AS
+  WITH parts AS (
+    SELECT p.stream, NULLIF(p.topic, '') AS topic, p.partition, p.next_offset AS position,
+           GREATEST(s.high_watermark, p.next_offset) AS high_watermark,
+           GREATEST(p.stream_time, s.stream_time) AS stream_time,
+           COALESCE(s.rows, 0) AS rows, COALESCE(s.bytes, 0) AS bytes, COALESCE(s.bad, 0) AS bad,
+           COALESCE(s.skipped, 0) AS skipped, s.last_message_at, s.error, s.stats_reset,
+           d.server IS NOT NULL AND p.partition < 0 AS beside,
+           d.idle_timeout IS NOT NULL AND COALESCE(s.high_watermark, p.next_offset) <= p.next_offset
+             AND COALESCE(s.last_message_at, s.started_at)
+                 < pg_catalog.clock_timestamp() - d.idle_timeout AS idle
+      FROM weir.stream_def d
+      JOIN weir.position p ON p.stream = d.stream
+      LEFT JOIN weir.partition_statistics() s
+        ON s.stream = p.stream AND s.topic = p.topic AND s.partition = p.partition
+  ), marks AS (
+    SELECT stream,
+           CASE WHEN pg_catalog.count(*) FILTER (WHERE NOT idle AND stream_time IS NULL) > 0 THEN NULL
+                WHEN pg_catalog.bool_and(idle) THEN
+                  pg_catalog.max(stream_time) + (pg_catalog.clock_timestamp() - pg_catalog.max(last_message_at))
+                ELSE pg_catalog.min(stream_time) FILTER (WHERE NOT idle) END AS watermark
+      FROM parts WHERE NOT beside GROUP BY stream
+  )
+  SELECT p.stream, p.topic, p.partition, p.position, p.high_watermark,
+         p.high_watermark - p.position AS lag,
+         CASE WHEN p.high_watermark <= p.position THEN 0
+              ELSE pg_catalog.extract('epoch', pg_catalog.clock_timestamp() - p.stream_time) END AS lag_seconds,
+         p.stream_time, m.watermark, p.rows, p.bytes, p.bad, p.skipped, p.last_message_at, p.error, p.stats_reset
+    FROM parts p LEFT JOIN marks m ON m.stream = p.stream;
+COMMENT ON VIEW weir.stat_streams IS 'one row per partition of a stream: position (next offset to read), lag, and counts since stats_reset';
+
+CREATE VIEW weir.stat_views AS
+  SELECT d.view, COALESCE(s.rows_in, 0) AS rows_in, COALESCE(s.rows_changed, 0) AS rows_changed,
+         COALESCE(s.late, 0) AS late, COALESCE(s.dead_letters, 0) AS dead_letters,
+         COALESCE(s.batches, 0) AS batches, COALESCE(s.busy_ms, 0) AS busy_ms,
+         s.last_batch_at, s.stats_reset
+    FROM weir.view_def d
+    LEFT JOIN weir.view_statistics() s ON s.view = d.view;
+COMMENT ON VIEW weir.stat_views IS 'continuous views: rows taken in and changed, late rows, dead letters, time spent since stats_reset';
+
+CREATE VIEW weir.dead_letters WITH (security_barrier) AS
+  SELECT l.id, l.stream, l.view, l.topic, l.partition, l."offset", l.key, l.payload, l.headers,
+         l.sqlstate, l.message, l.failed_at
+    FROM weir.dead_letter l
+    JOIN pg_catalog.pg_class c ON c.oid = l.stream
+   WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW weir.dead_letters IS 'messages that could not be decoded (view is NULL) or not be applied to a view; weir.retry() applies them again; visible to the stream''s owner';
+
+CREATE VIEW weir.late_rows WITH (security_barrier) AS
+  SELECT l.stream, l.view, l.partition, l."offset", l.event_time, l.window_start, l.reason, l.record, l.seen_at
+    FROM weir.late_row l
+    JOIN pg_catalog.pg_class c ON c.oid = l.stream
+   WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW weir.late_rows IS 'rows that were late for a view (weir.late = ''keep''); visible to the stream''s owner';
+
+GRANT SELECT ON weir.streams, weir.stat_streams, weir.stat_views, weir.dead_letters, weir.late_rows TO PUBLIC;
+
+CREATE FUNCTION weir.wait(stream regclass DEFAULT NULL, timeout interval DEFAULT '30 s') RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_wait';
+COMMENT ON FUNCTION weir.wait(regclass, interval) IS 'returns when all that the topics held at the call is in the continuous views; raises 57014 after the timeout, 55000 if a stream or view stands still';
+
+CREATE FUNCTION weir.pause(relation regclass) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_pause';
+COMMENT ON FUNCTION weir.pause(regclass) IS 'stops a stream or a continuous view; it catches up when it is resumed';
+
+CREATE FUNCTION weir.resume(relation regclass) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_resume';
+COMMENT ON FUNCTION weir.resume(regclass) IS 'lets a paused or failed stream or continuous view go on from where it stopped';
+
+-- The last thing CREATE EXTENSION does: the launcher looks for weir in this database at commit.
+CREATE FUNCTION weir.announce() RETURNS void
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_announce';
+SELECT weir.announce();
+DROP FUNCTION weir.announce();
