@@ -28,6 +28,7 @@
 #include "decode/decode.h"
 #include "delta/dead_letters.h"
 #include "delta/segments.h"
+#include "delta/stream_am.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -56,6 +57,7 @@ typedef struct BadMessage
 typedef struct Batch
 {
 	Stream	   *stream;
+	Relation	rel;			/* the stream's table */
 	const WeirMessage *msgs;
 	IngestTarget *target;
 	IngestResult *result;
@@ -409,9 +411,12 @@ event_column_of(Stream *stream, Relation rel)
 
 /* ---- views ---- */
 
-/* Applies a view to a delta in a subtransaction; NULL, or the error it raised. */
+/*
+ * Applies a view to a delta in a subtransaction, or, if view is NULL, fires
+ * the stream's own triggers. Returns NULL, or the error it raised.
+ */
 static ErrorData *
-try_view(View *view, Delta *delta)
+try_view(Batch *batch, View *view, Delta *delta)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -421,7 +426,10 @@ try_view(View *view, Delta *delta)
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		weir_view_apply(view, delta);
+		if (view)
+			weir_view_apply(view, delta);
+		else
+			weir_stream_fire_triggers(batch->stream, batch->rel, delta);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -441,9 +449,9 @@ try_view(View *view, Delta *delta)
 
 /* Rows [from, to) of a delta as a delta of their own. */
 static Delta *
-slice(Batch *batch, Relation rel, int64 from, int64 to)
+slice(Batch *batch, int64 from, int64 to)
 {
-	Delta	   *part = weir_delta_create(rel, work_mem);
+	Delta	   *part = weir_delta_create(batch->rel, work_mem);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(part->desc, &TTSOpsMinimalTuple);
 
 	tuplestore_rescan(batch->delta->rows);
@@ -464,8 +472,8 @@ slice(Batch *batch, Relation rel, int64 from, int64 to)
 typedef struct Bisection
 {
 	Batch	   *batch;
-	View	   *view;
-	Relation	rel;
+	View	   *view;			/* NULL: the stream's own triggers */
+	bool	   *refused;		/* one flag per row of the delta; NULL: not wanted */
 	int64		good;
 	int64		bad;
 	ErrorData  *last;
@@ -489,8 +497,8 @@ bisect(Bisection *search, int64 from, int64 to)
 
 		if (lo == hi)
 			continue;
-		part = slice(search->batch, search->rel, lo, hi);
-		edata = try_view(search->view, part);
+		part = slice(search->batch, lo, hi);
+		edata = try_view(search->batch, search->view, part);
 		weir_delta_free(part);
 		if (edata == NULL)
 		{
@@ -505,7 +513,10 @@ bisect(Bisection *search, int64 from, int64 to)
 		else
 		{
 			search->bad++;
-			weir_dead_letter_add(search->batch->stream->relid, search->view->relid,
+			if (search->refused)
+				search->refused[lo] = true;
+			weir_dead_letter_add(search->batch->stream->relid,
+								 search->view ? search->view->relid : InvalidOid,
 								 &search->batch->msgs[search->batch->source[lo]],
 								 edata->sqlerrcode, edata->message, edata->detail);
 		}
@@ -556,9 +567,9 @@ count_lone_failure(Oid view, bool failed)
  * what it can, in a subtransaction that is kept only if some row was good.
  */
 static void
-isolate_bad_rows(Batch *batch, View *view, Relation rel, ErrorData *edata)
+isolate_bad_rows(Batch *batch, View *view, ErrorData *edata)
 {
-	Bisection	search = {.batch = batch,.view = view,.rel = rel,.last = edata};
+	Bisection	search = {.batch = batch,.view = view,.last = edata};
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	bool		keep;
@@ -588,7 +599,7 @@ isolate_bad_rows(Batch *batch, View *view, Relation rel, ErrorData *edata)
 }
 
 static void
-apply_views(Batch *batch, Relation rel)
+apply_views(Batch *batch)
 {
 	ListCell   *lc;
 
@@ -599,12 +610,59 @@ apply_views(Batch *batch, Relation rel)
 
 		if (view == NULL)
 			continue;			/* dropped meanwhile */
-		edata = try_view(view, batch->delta);
+		edata = try_view(batch, view, batch->delta);
 		if (edata)
-			isolate_bad_rows(batch, view, rel, edata);
+			isolate_bad_rows(batch, view, edata);
 		else if (batch->delta->nrows == 1)
 			count_lone_failure(view->relid, false);
 	}
+}
+
+/* ---- the stream's own triggers ---- */
+
+/* Leaves out the rows of the delta that the triggers refused. */
+static void
+remove_refused(Batch *batch, const bool *refused)
+{
+	Delta	   *all = batch->delta;
+	Delta	   *rest = weir_delta_create(batch->rel, weir_memory / 2);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(all->desc, &TTSOpsMinimalTuple);
+
+	tuplestore_rescan(all->rows);
+	for (int64 i = 0; tuplestore_gettupleslot(all->rows, true, false, slot); i++)
+	{
+		if (refused[i])
+			continue;
+		slot_getallattrs(slot);
+		batch->source[rest->nrows] = batch->source[i];
+		weir_delta_put(rest, slot->tts_values, slot->tts_isnull);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	weir_delta_free(all);
+	batch->delta = rest;
+}
+
+/*
+ * fire_triggers runs the stream's own triggers (foreign keys are such). Rows that they refuse are
+ * dead letters; if they refuse all of several rows, or cannot run, the batch
+ * is given up with the error: the worker shows it and tries again.
+ */
+static void
+fire_triggers(Batch *batch)
+{
+	Bisection	search = {.batch = batch};
+	ErrorData  *edata = try_view(batch, NULL, batch->delta);
+
+	if (edata == NULL)
+		return;
+	if (!error_is_of_row(edata->sqlerrcode))
+		ReThrowError(edata);
+	search.refused = palloc0(sizeof(bool) * batch->delta->nrows);
+	bisect(&search, 0, batch->delta->nrows);
+	if (search.hopeless || (search.good == 0 && batch->delta->nrows > 1))
+		ReThrowError(search.last);
+	batch->result->bad += search.bad;
+	remove_refused(batch, search.refused);
 }
 
 /* ---- the two entrances ---- */
@@ -614,7 +672,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 					 IngestTarget *target, IngestResult *result)
 {
 	Relation	rel = table_open(stream->relid, RowExclusiveLock);
-	Batch		batch = {.stream = stream,.msgs = msgs,.target = target,.result = result};
+	Batch		batch = {.stream = stream,.rel = rel,.msgs = msgs,.target = target,.result = result};
 	DecodeState state = {0};
 
 	memset(result, 0, sizeof(*result));
@@ -630,12 +688,14 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 
 	decode_batch(&batch, &state, nmsgs);
 	write_bad_messages(&batch);
+	if (batch.delta->nrows > 0 && target->keep_rows && weir_stream_has_triggers(rel))
+		fire_triggers(&batch);
 	result->rows = batch.delta->nrows;
 	if (batch.delta->nrows > 0)
 	{
 		if (target->keep_rows)
 			weir_segments_keep(stream, batch.delta, true);
-		apply_views(&batch, rel);
+		apply_views(&batch);
 	}
 	weir_dead_letter_flush();
 	weir_delta_free(batch.delta);

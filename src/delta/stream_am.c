@@ -23,6 +23,10 @@
  * Subtransactions: a pending delta belongs to the subtransaction that
  * inserted; its abort drops it, its commit hands it to the parent.
  *
+ * Rows from Kafka do not come this way, unless the stream has triggers of its
+ * owner: then they are run through an INSERT that stores nothing
+ * (weir_stream_fire_triggers) before they are kept and applied.
+ *
  * AFTER ROW triggers read the row again by its TID: such rows are also
  * remembered, in memory, until the transaction ends.
  */
@@ -43,6 +47,7 @@
 #include "fmgr.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -73,6 +78,8 @@ typedef struct Pending
 } Pending;
 
 static List *pendings = NIL;	/* of Pending *, in TopTransactionContext */
+static bool firing_only = false;	/* rows come from Kafka: only their triggers are wanted */
+static int64 firing_number = 0; /* arrival numbers of such rows, for their TIDs */
 static HTAB *remembered = NULL; /* rows for AFTER ROW triggers, in TopTransactionContext */
 static ExecutorStart_hook_type previous_start = NULL;
 static TableAmRoutine stream_am;
@@ -330,9 +337,8 @@ create_remembered(void)
 
 /* Gives the row that was just put its TID, and remembers it if a row trigger will ask for it. */
 static void
-number_row(Relation rel, Pending *pending, TupleTableSlot *slot)
+number_row(Relation rel, int64 number, TupleTableSlot *slot)
 {
-	int64		number = pending->next_offset - 1;
 	RowKey		key;
 	RememberedRow *row;
 	MemoryContext old;
@@ -359,23 +365,24 @@ static void
 stream_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 					struct BulkInsertStateData *bistate)
 {
-	Pending    *pending = find_pending(rel);
+	Pending    *pending;
 
+	if (firing_only)
+	{
+		number_row(rel, firing_number++, slot);
+		return;
+	}
+	pending = find_pending(rel);
 	put_row(rel, pending, slot);
-	number_row(rel, pending, slot);
+	number_row(rel, pending->next_offset - 1, slot);
 }
 
 static void
 stream_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid,
 					int options, struct BulkInsertStateData *bistate)
 {
-	Pending    *pending = find_pending(rel);
-
 	for (int i = 0; i < nslots; i++)
-	{
-		put_row(rel, pending, slots[i]);
-		number_row(rel, pending, slots[i]);
-	}
+		stream_tuple_insert(rel, slots[i], cid, options, bistate);
 }
 
 static void
@@ -504,6 +511,72 @@ weir_stream_insert(PG_FUNCTION_ARGS)
 		flush_pending(found);
 	}
 	return PointerGetDatum(NULL);
+}
+
+/* ---- triggers of users, for rows from Kafka ---- */
+
+bool
+weir_stream_has_triggers(Relation rel)
+{
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if ((trigger->tgtype & TRIGGER_TYPE_INSERT) != 0 && strcmp(trigger->tgname, "weir_insert") != 0 &&
+			trigger->tgenabled != TRIGGER_DISABLED)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * weir_stream_fire_triggers runs the delta through INSERT INTO the stream as
+ * its owner, with an access method that stores nothing.
+ */
+void
+weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta)
+{
+	EphemeralNamedRelationData enr = {0};
+	StringInfoData columns;
+	char	   *sql;
+	Oid			save_userid;
+	int			save_sec_context;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (!att->attisdropped && !att->attgenerated)
+			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
+							 quote_identifier(NameStr(att->attname)));
+	}
+	enr.md.name = weir_delta_name(stream->relid);
+	enr.md.tupdesc = delta->desc;
+	enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr.md.enrtuples = delta->nrows;
+	enr.reldata = delta->rows;
+	sql = psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s",
+				   stream->name, columns.data, columns.data, enr.md.name);
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(stream->owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	firing_number = draw_arrival_block();
+	firing_only = true;
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER ||
+			SPI_execute(sql, false, 0) != SPI_OK_INSERT)
+			elog(ERROR, "could not fire the triggers of stream %s", stream->name);
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		firing_only = false;
+	}
+	PG_END_TRY();
+	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
 static void

@@ -6,6 +6,8 @@
 #define WEIR_STREAM_AM_H
 
 #include "weir.h"
+#include "catalog/stream.h"
+#include "delta/delta.h"
 #include "utils/rel.h"
 
 /*
@@ -20,5 +22,11 @@
  * false, that a stream has no indexes (true), as COPY must. Returns whether it has any.
  */
 extern bool weir_stream_hide_indexes(Relation rel, bool hide);
+
+/* Has the stream INSERT triggers besides weir's own? */
+extern bool weir_stream_has_triggers(Relation rel);
+
+/* Fires them for rows from Kafka, as the stream's owner; raises what they raise. */
+extern void weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta);
 
 #endif							/* WEIR_STREAM_AM_H */
