@@ -91,7 +91,7 @@ kafka()->fill($filled, 4, $messages);
 sub survive
 {
 	my ($name, $conf) = @_;
-	my $node = weir_node($name, conf => "weir.batch_rows = 5000\nfsync = off\nrestart_after_crash = on\n$conf");
+	my $node = weir_node($name, conf => "weir.batch_rows = 5000\nfsync = off\n$conf");
 
 	make_kafka_server($node);
 	make_orders($node, $filled, with => "weir.keep = '5 s'");

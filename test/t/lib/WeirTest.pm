@@ -28,6 +28,7 @@ sub weir_node
 shared_preload_libraries = 'weir'
 timezone = 'UTC'
 log_min_messages = info
+restart_after_crash = on
 CONF
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION weir') unless $opt{no_extension};
