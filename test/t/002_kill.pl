@@ -37,15 +37,17 @@ sub await_server
 	return;
 }
 
-# The postmaster is gone: its children must be, too, before a new one can start.
-sub start_again
+# kill -9 of the postmaster. Its children notice and leave; only then can a new one start.
+sub kill_postmaster
 {
 	my ($node) = @_;
-	for (1 .. 60)
-	{
-		return if $node->start(fail_ok => 1);
-	}
-	die 'the server does not start any more';
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @children = split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children");
+	$node->kill9;
+	system('timeout', '60', 'tail', '-s', '0.02', "--pid=$_", '-f', '/dev/null') == 0
+	  or die "process $_ outlives the postmaster"
+	  for @children;
+	return;
 }
 
 my %kill = (
@@ -67,8 +69,8 @@ my %kill = (
 	},
 	postmaster => sub {
 		my ($node) = @_;
-		$node->kill9;
-		start_again($node);
+		kill_postmaster($node);
+		$node->start;
 		return 1;
 	},
 	immediate => sub {
