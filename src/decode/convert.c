@@ -7,6 +7,8 @@
  */
 #include "decode/convert.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "mb/pg_wchar.h"
@@ -221,4 +223,16 @@ weir_convert_input(Converter *self, const char *text, size_t len, Datum *datum)
 	if (weir_compat_input_call(&self->input, string, self->ioparam, self->typmod, datum, &error))
 		return true;
 	return weir_convert_fail(self->run, error->sqlerrcode, "%s", error->message);
+}
+
+void
+weir_convert_trim(const char **text, size_t *len)
+{
+	while (*len > 0 && isspace((unsigned char) **text))
+	{
+		(*text)++;
+		(*len)--;
+	}
+	while (*len > 0 && isspace((unsigned char) (*text)[*len - 1]))
+		(*len)--;
 }

@@ -75,22 +75,8 @@ extern bool weir_convert_input(Converter *self, const char *text, size_t len, Da
 /* Is it free of \u0000, which no text of PostgreSQL can hold? Notes the failure if not. */
 extern bool weir_convert_check_nul(DecodeRun *run, const char *text, size_t len);
 
-/* scalar.c */
-extern bool weir_convert_bool(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_int2(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_int4(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_int8(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_float4(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_float8(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_numeric(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_text(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_varchar(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_bpchar(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_uuid(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_json(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_jsonb(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_enum(Converter *self, const JsonField *value, Datum *datum);
-extern bool weir_convert_any(Converter *self, const JsonField *value, Datum *datum);
+/* Drops the white space that input functions drop. */
+extern void weir_convert_trim(const char **text, size_t *len);
 
 /* A JSON number taken apart: digits * 10^exponent. */
 typedef struct Decimal
@@ -101,7 +87,25 @@ typedef struct Decimal
 	bool		inexact;		/* digits behind them that are not zero were left out */
 } Decimal;
 
+/* number.c */
 extern void weir_decimal_parse(const char *text, size_t len, Decimal *decimal);
+extern bool weir_convert_int2(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_int4(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_int8(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_float4(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_float8(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_numeric(Converter *self, const JsonField *value, Datum *datum);
+
+/* scalar.c */
+extern bool weir_convert_bool(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_text(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_varchar(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_bpchar(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_uuid(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_json(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_jsonb(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_enum(Converter *self, const JsonField *value, Datum *datum);
+extern bool weir_convert_any(Converter *self, const JsonField *value, Datum *datum);
 
 /* datetime.c */
 extern bool weir_convert_timestamptz(Converter *self, const JsonField *value, Datum *datum);

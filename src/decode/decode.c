@@ -257,8 +257,16 @@ decode_row(RowDecoder *decoder, const WeirMessage *msg, Datum *values, bool *isn
 		run->column = column->name;
 		if (column->source == FROM_FIELD && decoder->fields[column->field].kind != JSON_KIND_MISSING)
 		{
-			run->value = &decoder->fields[column->field];
-			fine = weir_convert(column->converter, run->value, &values[i], &isnull[i]);
+			const JsonField *value = &decoder->fields[column->field];
+
+			run->value = value;
+			if (value->kind == JSON_KIND_NULL)
+				fine = weir_convert(column->converter, value, &values[i], &isnull[i]);
+			else
+			{
+				isnull[i] = false;
+				fine = column->converter->convert(column->converter, value, &values[i]);
+			}
 		}
 		else
 			fine = decode_other(decoder, i, msg, &values[i], &isnull[i]);
