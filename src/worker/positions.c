@@ -25,14 +25,16 @@
 #define LOCK_SQL \
 	"SELECT p.next_offset, u.next_offset" \
 	" FROM weir.position p," \
-	" pg_catalog.unnest($2, $3, $4) AS u(topic, partition, next_offset)" \
+	" ROWS FROM (unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	" AS u(topic, partition, next_offset)" \
 	" WHERE p.stream = $1 AND p.topic = u.topic AND p.partition = u.partition" \
 	" ORDER BY p.topic, p.partition FOR UPDATE OF p"
 
 #define SAVE_SQL \
 	"UPDATE weir.position p SET next_offset = u.next_offset, last_offset = u.last_offset," \
 	" fingerprint = u.fingerprint, stream_time = u.stream_time" \
-	" FROM pg_catalog.unnest($2, $3, $4, $5, $6, $7)" \
+	" FROM ROWS FROM (unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)," \
+	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7))" \
 	" AS u(topic, partition, next_offset, last_offset, fingerprint, stream_time)" \
 	" WHERE p.stream = $1 AND p.topic = u.topic AND p.partition = u.partition"
 
