@@ -30,7 +30,7 @@
 
 #define LONGEST_NAME 60			/* longer ones are not compared */
 
-PGDLLEXPORT PG_FUNCTION_INFO_V1(weir_kafka_validator);
+PG_FUNCTION_INFO_V1(weir_kafka_validator);
 
 /* SASL mechanisms that need neither a command nor a URL. */
 static const char *const sasl_mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"};
@@ -173,11 +173,29 @@ check_sasl(const char *protocol, const char *mechanism)
 			 errhint("Use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or certificates (\"security.protocol\" 'ssl').")));
 }
 
+/* PostgreSQL refuses the same name twice; this refuses two names of one option. */
+static void
+refuse_twice(List *defs, const char *name, const char *canonical)
+{
+	ListCell   *lc;
+
+	foreach(lc, defs)
+	{
+		const char *other = lfirst_node(DefElem, lc)->defname;
+		const KafkaAllowed *allowed = weir_kafka_find_allowed(other);
+
+		if (allowed != NULL && strcmp(other, name) != 0 &&
+			strcmp(weir_kafka_canonical_name(allowed), canonical) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("option \"%s\" is given twice", canonical),
+					 errdetail("\"%s\" and \"%s\" are the same option.", name, other)));
+	}
+}
+
 static void
 check_options(List *defs, int place)
 {
-	const char **seen = palloc0(sizeof(char *) * (list_length(defs) + 1));
-	int			nseen = 0;
 	const char *bootstrap = NULL;
 	const char *protocol = NULL;
 	const char *mechanism = NULL;
@@ -196,16 +214,7 @@ check_options(List *defs, int place)
 			refuse_place(def->defname, allowed);
 
 		canonical = weir_kafka_canonical_name(allowed);
-		for (int i = 0; i < nseen; i++)
-		{
-			if (strcmp(seen[i], canonical) == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-						 errmsg("option \"%s\" is given twice", canonical),
-						 errdetail("\"%s\" is another spelling of it.", def->defname)));
-		}
-		seen[nseen++] = canonical;
-
+		refuse_twice(defs, def->defname, canonical);
 		value = defGetString(def);
 		check_value(def->defname, allowed, value);
 		if (strcmp(canonical, "bootstrap.servers") == 0)
