@@ -173,18 +173,28 @@ ignore_log(const rd_kafka_t *rk, int level, const char *fac, const char *text)
 {
 }
 
-/* What librdkafka complained of last, for "no broker answers: ...". */
+/* What librdkafka complained of, for "no broker answers: ...". */
+typedef struct Complaints
+{
+	bool		all_down;		/* every broker refused: waiting longer is no use */
+	char		last[KAFKA_TEXT_SIZE];
+} Complaints;
+
 static void
 keep_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
-	if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-		snprintf(opaque, KAFKA_TEXT_SIZE, "%s", reason);
+	Complaints *complaints = opaque;
+
+	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		complaints->all_down = true;
+	else
+		snprintf(complaints->last, sizeof(complaints->last), "%s", reason);
 }
 
 /* Asks for one topic after the other; fills text and returns false if something is wrong. */
 static bool
 probe_topics(rd_kafka_t *rk, int ntopics, char **topics, int timeout_ms,
-			 const char *last_error, char *text, Size size)
+			 const Complaints *complaints, char *text, Size size)
 {
 	Slices		slices = {timeout_ms, FIRST_SLICE_MS};
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
@@ -198,18 +208,18 @@ probe_topics(rd_kafka_t *rk, int ntopics, char **topics, int timeout_ms,
 		while (n < 0 && (slice = next_slice(&slices)) > 0)
 		{
 			n = ask_partitions(rk, topics[i], slice, &err);
-			if (n < 0 && !is_transient(err))
+			rd_kafka_poll(rk, 0);	/* calls keep_error */
+			if (n < 0 && (!is_transient(err) || complaints->all_down))
 				break;
 			CHECK_FOR_INTERRUPTS();
 		}
 		if (n > 0)
 			continue;
-		rd_kafka_poll(rk, 0);	/* calls keep_error */
 		if (n == 0)
 			snprintf(text, size, "topic \"%s\" does not exist", topics[i]);
 		else if (is_transient(err))
 			snprintf(text, size, "no broker answers: %s",
-					 last_error[0] != '\0' ? last_error : rd_kafka_err2str(err));
+					 complaints->last[0] != '\0' ? complaints->last : rd_kafka_err2str(err));
 		else
 			snprintf(text, size, "topic \"%s\": %s", topics[i], rd_kafka_err2str(err));
 		return false;
@@ -221,14 +231,14 @@ char *
 weir_kafka_probe(List *options, int ntopics, char **topics, int timeout_ms)
 {
 	char		text[512] = "";
-	char		last_error[KAFKA_TEXT_SIZE] = "";
+	Complaints	complaints = {false, ""};
 	rd_kafka_conf_t *conf = weir_kafka_conf(options, text, sizeof(text));
 	rd_kafka_t *rk;
 	bool		fine = false;
 
 	if (conf == NULL)
 		return pstrdup(text);
-	rd_kafka_conf_set_opaque(conf, last_error);
+	rd_kafka_conf_set_opaque(conf, &complaints);
 	rd_kafka_conf_set_error_cb(conf, keep_error);
 	rd_kafka_conf_set_log_cb(conf, ignore_log);
 	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
@@ -239,7 +249,7 @@ weir_kafka_probe(List *options, int ntopics, char **topics, int timeout_ms)
 	}
 	PG_TRY();
 	{
-		fine = probe_topics(rk, ntopics, topics, timeout_ms, last_error, text, sizeof(text));
+		fine = probe_topics(rk, ntopics, topics, timeout_ms, &complaints, text, sizeof(text));
 	}
 	PG_FINALLY();
 	{
