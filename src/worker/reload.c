@@ -260,5 +260,6 @@ weir_worker_reload(void)
 	if (worker.leave)
 		return;
 	drop_unseen();
+	weir_asker_sweep(false);
 	share_memory(other_pool);
 }

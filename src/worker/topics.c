@@ -29,7 +29,7 @@
 
 #define TOPIC_REFRESH		10000	/* ms between looks at the topics; "topic.metadata.refresh.interval.ms" */
 #define ASK_TIMEOUT			2000	/* ms; first question to a broker */
-#define ASK_AGAIN_TIMEOUT	300		/* ms; while it does not answer */
+#define ASK_AGAIN_TIMEOUT	500		/* ms; while it does not answer */
 #define ASK_BACKOFF			1000	/* ms until it is asked again; times the number of failures */
 #define ASK_BACKOFF_MAX		5000
 #define MAX_GONE			3		/* refusals in a row of a position that seems right */
@@ -45,10 +45,21 @@ typedef struct Refresh
 	char	   *error;			/* what went wrong, or NULL */
 } Refresh;
 
-int
-weir_topics_timeout(Reader *reader)
+static int
+ask_timeout(Reader *reader)
 {
 	return reader->asked == 0 ? ASK_TIMEOUT : ASK_AGAIN_TIMEOUT;
+}
+
+/* Where does a partition begin and end? False: error is set. */
+bool
+weir_topics_ends(Reader *reader, const char *topic, int32 partition,
+				 int64 *low, int64 *high, char **error)
+{
+	KafkaConsumer *asker = weir_asker_get(reader, error);
+
+	return asker != NULL &&
+		weir_kafka_watermarks(asker, topic, partition, low, high, ask_timeout(reader), error);
 }
 
 /* Notes that the brokers could not be asked; the reader will try again. */
@@ -134,8 +145,7 @@ take_up(Reader *reader, Partition *part, char **error)
 	int64		low,
 				high;
 
-	if (!weir_kafka_watermarks(reader->consumer, pos->topic, pos->partition, &low, &high,
-							   weir_topics_timeout(reader), error))
+	if (!weir_topics_ends(reader, pos->topic, pos->partition, &low, &high, error))
 		return false;
 	weir_stat_high(reader->stream, pos->topic, pos->partition, high);
 	if (pos->next_offset < low)
@@ -253,21 +263,19 @@ first_offset(Refresh *refresh, const char *topic, int32 partition, bool first_st
 			 int64 *offset)
 {
 	Reader	   *reader = refresh->reader;
-	int			timeout = weir_topics_timeout(reader);
 	int64		low,
 				high;
 
-	if (!weir_kafka_watermarks(reader->consumer, topic, partition, &low, &high,
-							   timeout, &refresh->error))
+	if (!weir_topics_ends(reader, topic, partition, &low, &high, &refresh->error))
 		return false;
 	if (!first_start || strcmp(reader->start, "earliest") == 0)
 		*offset = low;
 	else if (strcmp(reader->start, "latest") == 0)
 		*offset = high;
 	else
-		return weir_kafka_offset_for_time(reader->consumer, topic, partition,
-										  start_ms(reader->start), offset,
-										  timeout, &refresh->error);
+		return weir_kafka_offset_for_time(weir_asker_get(reader, &refresh->error),
+										  topic, partition, start_ms(reader->start), offset,
+										  ask_timeout(reader), &refresh->error);
 	return true;
 }
 
@@ -276,9 +284,10 @@ static bool
 ask_topic(Refresh *refresh, const char *topic)
 {
 	Reader	   *reader = refresh->reader;
-	int			n = weir_kafka_partitions(reader->consumer, topic,
-										  weir_topics_timeout(reader), &refresh->error);
+	KafkaConsumer *asker = weir_asker_get(reader, &refresh->error);
 	bool		first_start = find_saved(refresh->saved, topic, -1) == NULL;
+	int			n = asker == NULL ? -1 :
+		weir_kafka_partitions(asker, topic, ask_timeout(reader), &refresh->error);
 
 	if (n < 0)
 		return false;
@@ -485,8 +494,8 @@ weir_topics_answer(Reader *reader, uint64 request)
 
 		if (!part->assigned)
 			continue;
-		if (!weir_kafka_watermarks(reader->consumer, part->saved.topic, part->saved.partition,
-								   &low, &high, weir_topics_timeout(reader), &error))
+		if (!weir_topics_ends(reader, part->saved.topic, part->saved.partition,
+							  &low, &high, &error))
 		{
 			weir_reader_trouble(reader, error);
 			return;

@@ -153,6 +153,7 @@ close_readers(int code, Datum arg)
 
 	foreach(lc, worker.readers)
 		weir_reader_close(lfirst(lc));
+	weir_asker_sweep(true);
 }
 
 /*----------------------------------------------------------------------

@@ -151,13 +151,18 @@ extern bool weir_reader_has_work(Reader *reader);
 extern void weir_reader_restart(Reader *reader, int ms);
 extern Partition *weir_reader_partition(Reader *reader, const char *topic, int32 partition);
 
+/* asker.c */
+extern KafkaConsumer *weir_asker_get(Reader *reader, char **error);
+extern void weir_asker_sweep(bool everything);
+
 /* topics.c */
 extern bool weir_topics_refresh(Reader *reader);
 extern void weir_topics_answer(Reader *reader, uint64 request);
 extern void weir_partition_fail(Reader *reader, Partition *part, char *message);
 extern void weir_partition_recheck(Reader *reader, Partition *part);
 extern void weir_reader_trouble(Reader *reader, const char *error);
-extern int	weir_topics_timeout(Reader *reader);
+extern bool weir_topics_ends(Reader *reader, const char *topic, int32 partition,
+							 int64 *low, int64 *high, char **error);
 
 /* batch.c */
 extern void weir_batch_apply(Reader *reader);
