@@ -79,6 +79,7 @@ weir_converter_create(DecodeRun *run, Oid type, int32 typmod)
 	converter->run = run;
 	converter->type = type;
 	converter->typmod = typmod;
+	converter->type_name = MemoryContextStrdup(run->cxt, format_type_be(type));
 	getTypeInputInfo(type, &input, &converter->ioparam);
 	fmgr_info_cxt(input, &converter->input, run->cxt);
 
@@ -182,7 +183,7 @@ bool
 weir_convert_fail_syntax(Converter *self, const JsonField *value, int sqlstate)
 {
 	return weir_convert_fail(self->run, sqlstate, "invalid input syntax for type %s: \"%s\"",
-							 format_type_be(self->type),
+							 self->type_name,
 							 weir_convert_excerpt(self->run, value->text, value->len));
 }
 
@@ -192,7 +193,7 @@ weir_convert_fail_range(Converter *self, const JsonField *value)
 	return weir_convert_fail(self->run, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
 							 "value \"%s\" is out of range for type %s",
 							 weir_convert_excerpt(self->run, value->text, value->len),
-							 format_type_be(self->type));
+							 self->type_name);
 }
 
 bool
@@ -210,6 +211,7 @@ weir_convert_input(Converter *self, const char *text, size_t len, Datum *datum)
 	char		buffer[INPUT_BUFFER];
 	char	   *string = buffer;
 	ErrorData  *error;
+	bool		fine;
 
 	if (!weir_convert_check_nul(self->run, text, len))
 		return false;
@@ -220,8 +222,14 @@ weir_convert_input(Converter *self, const char *text, size_t len, Datum *datum)
 	if (!self->run->utf8)
 		string = pg_any_to_server(string, len, PG_UTF8);
 
-	if (weir_compat_input_call(&self->input, string, self->ioparam, self->typmod, datum, &error))
+	self->run->input = self;
+	fine = weir_compat_input_call(&self->input, string, self->ioparam, self->typmod, datum, &error);
+	self->run->input = NULL;
+	if (fine)
 		return true;
+	if (len > WEIR_LONG_VALUE)
+		return weir_convert_fail(self->run, error->sqlerrcode, "invalid value for type %s: \"%s\"",
+								 self->type_name, weir_convert_excerpt(self->run, text, len));
 	return weir_convert_fail(self->run, error->sqlerrcode, "%s", error->message);
 }
 

@@ -17,6 +17,9 @@
 #include "decode/json_reader.h"
 #include "fmgr.h"
 
+typedef struct Converter Converter;
+typedef struct CompositeShape CompositeShape;
+
 /* What all converters of a decoder share. */
 typedef struct DecodeRun
 {
@@ -28,10 +31,8 @@ typedef struct DecodeRun
 	RowError   *error;
 	const char *column;			/* NULL: none */
 	const JsonField *value;		/* NULL: not at fault */
+	Converter  *input;			/* whose input function runs; NULL: none */
 } DecodeRun;
-
-typedef struct Converter Converter;
-typedef struct CompositeShape CompositeShape;
 
 /* Converts a value that is neither missing nor null. False: weir_convert_fail was called. */
 typedef bool (*ConvertFunction) (Converter *self, const JsonField *value, Datum *datum);
@@ -42,6 +43,7 @@ struct Converter
 	DecodeRun  *run;
 	Oid			type;			/* never a domain, except in a domain's converter */
 	int32		typmod;
+	char	   *type_name;		/* for messages */
 	FmgrInfo	input;
 	Oid			ioparam;
 
@@ -68,6 +70,9 @@ extern bool weir_convert_fail_range(Converter *self, const JsonField *value);
 
 /* A piece of a value that is fit for a message: short, one line, valid in the database's encoding; palloc'd. */
 extern char *weir_convert_excerpt(DecodeRun *run, const char *text, size_t len);
+
+/* Messages of input functions show the whole value: above this many bytes they are replaced. */
+#define WEIR_LONG_VALUE 256
 
 /* Text (UTF-8) through the type's input function. */
 extern bool weir_convert_input(Converter *self, const char *text, size_t len, Datum *datum);

@@ -11,6 +11,7 @@
  */
 #include "decode/convert.h"
 
+#include "common/int.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -291,21 +292,28 @@ number_to_microseconds(Converter *self, const JsonField *value, int64 *result)
 
 		decimal.digits = decimal.digits / 10 + (last && decimal.digits % 10 >= 5 ? 1 : 0);
 	}
-	if (decimal.digits > PG_INT64_MAX / 2)
+	if (decimal.digits > PG_INT64_MAX)
 		return false;
 	*result = decimal.negative ? -(int64) decimal.digits : (int64) decimal.digits;
 	return true;
+}
+
+static bool
+fail_time_range(Converter *self, const JsonField *value)
+{
+	return weir_convert_fail(self->run, ERRCODE_DATETIME_FIELD_OVERFLOW,
+							 "date/time field value out of range: \"%s\"",
+							 weir_convert_excerpt(self->run, value->text, value->len));
 }
 
 /* A JSON number to a timestamp. */
 static bool
 number_to_timestamp(Converter *self, const JsonField *value, Timestamp *time)
 {
-	if (!number_to_microseconds(self, value, time))
-		return weir_convert_fail_range(self, value);
-	*time -= EPOCH_DIFFERENCE;
-	if (!IS_VALID_TIMESTAMP(*time))
-		return weir_convert_fail_range(self, value);
+	if (!number_to_microseconds(self, value, time) ||
+		pg_sub_s64_overflow(*time, EPOCH_DIFFERENCE, time) ||
+		!IS_VALID_TIMESTAMP(*time))
+		return fail_time_range(self, value);
 	*time = round_to_typmod(*time, self->typmod);
 	return true;
 }
@@ -320,9 +328,7 @@ convert_other(Converter *self, const JsonField *value, IsoResult result, Datum *
 	bool		hope = false;
 
 	if (result == ISO_RANGE)
-		return weir_convert_fail(self->run, ERRCODE_DATETIME_FIELD_OVERFLOW,
-								 "date/time field value out of range: \"%s\"",
-								 weir_convert_excerpt(self->run, value->text, value->len));
+		return fail_time_range(self, value);
 	for (size_t i = 0; !hope && i < value->len; i++)
 	{
 		hope = value->text[i] >= '0' && value->text[i] <= '9';
@@ -418,7 +424,7 @@ weir_convert_time(Converter *self, const JsonField *value, Datum *datum)
 	if (value->kind == JSON_KIND_NUMBER)
 	{
 		if (!number_to_microseconds(self, value, &time) || time < 0 || time > USECS_PER_DAY)
-			return weir_convert_fail_range(self, value);
+			return fail_time_range(self, value);
 	}
 	else
 	{

@@ -203,11 +203,12 @@ decode_other(RowDecoder *decoder, int i, const WeirMessage *msg, Datum *datum, b
 		default:
 			return weir_rules_default(decoder->rules, i, column->converter, datum, isnull);
 	}
-	if (column->source != FROM_RULES)
-		return weir_convert(column->converter, &null, datum, isnull);
 	*isnull = true;
 	*datum = (Datum) 0;
-	return true;
+	if (column->source == FROM_RULES)
+		return true;			/* weir_rules_apply computes it */
+	decoder->run.value = &null;
+	return weir_convert(column->converter, &null, datum, isnull);
 }
 
 static bool
@@ -278,15 +279,20 @@ decode_row(RowDecoder *decoder, const WeirMessage *msg, Datum *values, bool *isn
 	return weir_rules_apply(decoder->rules, values, isnull);
 }
 
-/* Names the column in an error that an input function, a domain or a default raises. */
+/* Names the column in an error that an input function, a domain or a default raises; no huge value stays in its message. */
 static void
 name_column(void *arg)
 {
 	DecodeRun  *run = arg;
 
+	if (run->input && run->value && run->value->len > WEIR_LONG_VALUE)
+		errmsg_internal("invalid value for type %s: \"%s\"", run->input->type_name,
+						weir_convert_excerpt(run, run->value->text, run->value->len));
 	if (run->column && run->value && run->value->raw)
 		errdetail("Column \"%s\" was given %s.", run->column,
 				  weir_convert_excerpt(run, run->value->raw, run->value->raw_len));
+	else if (run->column && run->value)
+		errdetail("Column \"%s\" is missing in the message.", run->column);
 	else if (run->column)
 		errcontext("column \"%s\"", run->column);
 }
@@ -305,6 +311,7 @@ weir_decoder_row(RowDecoder *decoder, const WeirMessage *msg,
 	decoder->run.error = error;
 	decoder->run.column = NULL;
 	decoder->run.value = NULL;
+	decoder->run.input = NULL;
 	error_context_stack = &callback;
 	fine = decode_row(decoder, msg, values, isnull);
 	error_context_stack = callback.previous;

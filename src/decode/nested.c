@@ -45,7 +45,7 @@ static bool
 fail_array(Converter *self, const char *why)
 {
 	return weir_convert_fail(self->run, ERRCODE_INVALID_TEXT_REPRESENTATION,
-							 "cannot make an array of type %s: %s", format_type_be(self->type), why);
+							 "cannot make an array of type %s: %s", self->type_name, why);
 }
 
 static bool
@@ -141,7 +141,7 @@ composite_shape(Converter *self)
 	if (cache->tupDesc == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("type %s is not composite", format_type_be(self->type))));
+				 errmsg("type %s is not composite", self->type_name)));
 
 	old = MemoryContextSwitchTo(self->run->cxt);
 	shape = palloc0(sizeof(CompositeShape));

@@ -162,7 +162,10 @@ weir_rules_default(RowRules *rules, int i, Converter *converter, Datum *datum, b
 	if (column->expression)
 		*datum = ExecEvalExpr(column->expression, rules->econtext, isnull);
 	else if (column->asks_domain)
+	{
+		rules->run->value = &missing;
 		return weir_convert(converter, &missing, datum, isnull);
+	}
 	else
 	{
 		*datum = column->constant;

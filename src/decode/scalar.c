@@ -250,7 +250,7 @@ weir_convert_enum(Converter *self, const JsonField *value, Datum *datum)
 
 unknown:
 	return weir_convert_fail(self->run, ERRCODE_INVALID_TEXT_REPRESENTATION,
-							 "invalid input value for enum %s: \"%s\"", format_type_be(self->type),
+							 "invalid input value for enum %s: \"%s\"", self->type_name,
 							 weir_convert_excerpt(self->run, value->text, value->len));
 }
 
