@@ -246,6 +246,7 @@ collect_workers(void)
 static int
 take_slot(Oid dboid, int index)
 {
+	uint32		nworkers = pg_atomic_read_u32(&weir_shared->nworkers);
 	int			found = -1;
 
 	LWLockAcquire(weir_shared->lock, LW_EXCLUSIVE);
@@ -257,8 +258,12 @@ take_slot(Oid dboid, int index)
 
 			if (slot->state == WORKER_FREE && found < 0)
 				found = i;
-			/* left behind by a launcher that died: wait until it is gone */
-			if (slot->state != WORKER_FREE && slot->dboid == dboid && slot->index == index)
+			/*
+			 * Left behind by a launcher that died, or of a pool of another
+			 * size: wait until it is gone, so that no partition ever has two readers.
+			 */
+			if (slot->state != WORKER_FREE && slot->dboid == dboid &&
+				(slot->index == index || slot->nworkers != nworkers))
 			{
 				found = -1;
 				break;
@@ -271,6 +276,7 @@ take_slot(Oid dboid, int index)
 			slot->state = WORKER_STARTING;
 			slot->dboid = dboid;
 			slot->index = index;
+			slot->nworkers = nworkers;
 			slot->epoch = weir_shared->epoch;
 		}
 	}
@@ -302,6 +308,7 @@ start_worker(DatabaseEntry *db, int index)
 	start.slot = slot;
 	start.dboid = db->dboid;
 	start.index = index;
+	start.nworkers = pg_atomic_read_u32(&weir_shared->nworkers);
 	start.epoch = weir_shared->epoch;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;

@@ -282,11 +282,13 @@ weir_positions_detached(Oid stream)
 }
 
 void
-weir_position_move_view(Oid stream, DetachedView *detached, bool attach)
+weir_position_move_view(Oid stream, const DetachedView *detached, int64 next_offset,
+						TimestampTz stream_time, bool attach)
 {
-	char	   *which = psprintf("view = %u AND stream = %u AND topic = %s AND partition = %d",
+	char	   *which = psprintf("view = %u AND stream = %u AND topic = %s AND partition = %d"
+								 " AND next_offset = " INT64_FORMAT,
 								 detached->view, stream, quote_literal_cstr(detached->topic),
-								 detached->partition);
+								 detached->partition, detached->next_offset);
 	CatalogScope scope;
 	uint64		n;
 
@@ -295,13 +297,11 @@ weir_position_move_view(Oid stream, DetachedView *detached, bool attach)
 		n = weir_catalog_exec("DELETE FROM weir.view_position WHERE %s", which);
 	else
 		n = weir_catalog_exec("UPDATE weir.view_position SET next_offset = " INT64_FORMAT
-							  ", stream_time = %s WHERE %s",
-							  detached->next_offset,
-							  detached->stream_time == DT_NOBEGIN ? "NULL" :
-							  quote_literal_cstr(timestamptz_to_str(detached->stream_time)),
-							  which);
+							  ", stream_time = %s WHERE %s", next_offset,
+							  stream_time == DT_NOBEGIN ? "NULL" :
+							  quote_literal_cstr(timestamptz_to_str(stream_time)), which);
 	if (n != 1)
-		elog(ERROR, "position of view %u on stream %u is missing", detached->view, stream);
+		elog(ERROR, "position of view %u on stream %u was moved", detached->view, stream);
 	weir_catalog_close(&scope);
 }
 

@@ -57,8 +57,12 @@ extern void weir_positions_save(Oid stream, SavedPosition *positions, int n);
 /* The detached views of a stream, List of DetachedView*, INSERT's pseudo-partition left out. */
 extern List *weir_positions_detached(Oid stream);
 
-/* Moves a detached view on, or (attach) makes it follow its stream again. */
-extern void weir_position_move_view(Oid stream, DetachedView *detached, bool attach);
+/*
+ * weir_position_move_view moves a detached view on to where it is now, or
+ * with attach makes it follow its stream again. Raises unless the row is still where detached says.
+ */
+extern void weir_position_move_view(Oid stream, const DetachedView *detached, int64 next_offset,
+									TimestampTz stream_time, bool attach);
 
 /* Is there a marker that says: kept rows of this stream are whole? And put it there. */
 extern bool weir_marker_there(Oid stream);

@@ -350,7 +350,7 @@ weir_reader_run(Reader *reader)
 	if (reader->incomplete)
 	{
 		if (reader->refetch != NULL || is_due(reader->topics_at, now))
-			(void) weir_refetch_run(reader);
+			weir_refetch_run(reader);
 		return;
 	}
 	if (is_due(reader->topics_at, now))

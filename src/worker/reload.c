@@ -216,7 +216,7 @@ drop_unseen(void)
 
 /* More readers: the memory of each is less. Those opened with far too much open again. */
 static void
-share_memory(bool everything)
+share_memory(void)
 {
 	ListCell   *lc;
 	Size		share = (Size) weir_memory * 1024 / Max(list_length(worker.readers), 1);
@@ -226,7 +226,7 @@ share_memory(bool everything)
 		Reader	   *reader = lfirst(lc);
 
 		if (reader->state == READER_OPEN &&
-			(everything || share < reader->memory / 2 || share > reader->memory * 2))
+			(share < reader->memory / 2 || share > reader->memory * 2))
 			weir_reader_restart(reader, 0);
 	}
 }
@@ -236,13 +236,10 @@ weir_worker_reload(void)
 {
 	static char *last_error = NULL;
 	uint64		generation = weir_generation();
-	uint32		nworkers = pg_atomic_read_u32(&weir_shared->nworkers);
-	bool		other_pool = nworkers != worker.nworkers;
 	ListCell   *lc;
 
 	worker.reload = false;
 	worker.fds_changed = true;
-	worker.nworkers = nworkers;
 	foreach(lc, worker.readers)
 		((Reader *) lfirst(lc))->seen = false;
 	if (!weir_worker_transaction(reload_body, NULL, &last_error, worker.cxt))
@@ -261,5 +258,5 @@ weir_worker_reload(void)
 		return;
 	drop_unseen();
 	weir_asker_sweep(false);
-	share_memory(other_pool);
+	share_memory();
 }

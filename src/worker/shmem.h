@@ -47,6 +47,7 @@ typedef struct WorkerSlot
 	WorkerState state;
 	Oid			dboid;
 	int			index;			/* 0 .. weir.workers - 1 */
+	uint32		nworkers;		/* of the pool that it belongs to */
 	uint32		epoch;			/* launcher that registered it */
 	uint64		generation;		/* of the catalog when the extension was looked for */
 	pid_t		pid;

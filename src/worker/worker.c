@@ -324,8 +324,8 @@ make_wait_set(void)
 
 		if (weir_reader_reads(reader))
 			add_fd(set, weir_kafka_fd(reader->consumer));
-		add_fd(set, weir_catch_up_fd(reader));
-		add_fd(set, weir_refetch_fd(reader));
+		add_fd(set, weir_replay_fd(reader->catch_up));
+		add_fd(set, weir_replay_fd(reader->refetch));
 	}
 	return set;
 }
@@ -352,8 +352,8 @@ wait_for_work(void)
 		Reader	   *reader = lfirst(lc);
 
 		earliest(&next, weir_reader_next_time(reader));
-		earliest(&next, weir_catch_up_next_time(reader));
-		earliest(&next, weir_refetch_next_time(reader));
+		earliest(&next, weir_replay_next_time(reader->catch_up));
+		earliest(&next, weir_replay_next_time(reader->refetch));
 	}
 	if (next != 0)
 		timeout = weir_worker_ms_until(next);
@@ -394,11 +394,17 @@ follow_changes(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		worker.reload = true;
 	}
-	if (worker.nworkers != pg_atomic_read_u32(&weir_shared->nworkers) ||
-		worker.generation != weir_generation())
+	if (worker.generation != weir_generation())
 		worker.reload = true;
 	if (worker.reload)
 		weir_worker_reload();
+}
+
+/* Partitions are spread over another number of workers: all leave, then others come. */
+static bool
+pool_has_changed(void)
+{
+	return worker.nworkers != pg_atomic_read_u32(&weir_shared->nworkers);
 }
 
 static void
@@ -412,7 +418,7 @@ work(void)
 		QueryCancelPending = false; /* nothing to cancel */
 		CHECK_FOR_INTERRUPTS();
 		follow_changes();
-		if (worker.leave || !weir_enabled || worker.index >= worker.nworkers)
+		if (worker.leave || !weir_enabled || pool_has_changed())
 			break;
 		answer_requests();
 		foreach(lc, worker.readers)
@@ -431,7 +437,7 @@ weir_worker_main(Datum arg)
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	worker.slot = start.slot;
 	worker.index = start.index;
-	worker.nworkers = pg_atomic_read_u32(&weir_shared->nworkers);
+	worker.nworkers = start.nworkers;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
 	if (!claim_slot(&start))

@@ -17,6 +17,7 @@ typedef struct WorkerStart
 	int			slot;
 	Oid			dboid;
 	int			index;
+	uint32		nworkers;
 	uint32		epoch;
 } WorkerStart;
 
@@ -50,8 +51,31 @@ typedef enum ReaderState
 	READER_OPEN					/* consumer there; partitions assigned as far as they exist */
 } ReaderState;
 
-struct CatchUp;
-struct Refetch;
+/* One partition of messages that are read a second time, by a consumer of its own. */
+typedef struct ReplayPartition
+{
+	char	   *topic;
+	int32		partition;
+	int64		start;
+	int64		read_offset;	/* all before it has been seen */
+	int64		until;			/* messages from here on are not wanted; PG_INT64_MAX: not known yet */
+	bool		gone;			/* the broker refuses start */
+	TimestampTz stream_time;	/* at read_offset */
+} ReplayPartition;
+
+typedef struct Replay
+{
+	MemoryContext cxt;
+	KafkaConsumer *consumer;
+	KafkaBatch *batch;			/* messages in hand */
+	List	   *partitions;		/* of ReplayPartition * */
+	int			nnoted;
+	bool		drained;
+	bool		news;			/* something to do for who replays */
+	TimestampTz retry_at;		/* the batch in hand is tried again */
+	int			backoff;
+	Size		memory;
+} Replay;
 
 /*
  * A worker's side of one stream. cxt lives as long as the worker knows the
@@ -90,8 +114,8 @@ typedef struct Reader
 	bool		filtered;		/* nnoted > nmsgs: some are not to be applied */
 	bool		drained;		/* the queue was empty at the last look */
 	uint64		answered;		/* request of weir.wait() */
-	struct CatchUp *catch_up;	/* NULL: no view has to catch up */
-	struct Refetch *refetch;	/* NULL: kept rows are whole */
+	Replay	   *catch_up;		/* NULL: no view catches up now */
+	Replay	   *refetch;		/* NULL: kept rows are not being fetched */
 
 	/* timers; 0: not set */
 	TimestampTz due_at;			/* the batch in hand is applied */
@@ -99,6 +123,7 @@ typedef struct Reader
 	TimestampTz retry_at;		/* the batch in hand is tried again; nothing is read until then */
 	TimestampTz topics_at;		/* topics are looked at, the consumer opened */
 	TimestampTz commit_at;		/* offsets are told to the group */
+	TimestampTz catch_up_at;	/* catching up is tried (again) */
 	int			backoff;		/* ms, after an error of a batch */
 	int			asked;			/* times in a row that the brokers did not answer */
 	char	   *last_error;		/* cxt; logged already */
@@ -167,16 +192,25 @@ extern bool weir_topics_ends(Reader *reader, const char *topic, int32 partition,
 /* batch.c */
 extern void weir_batch_apply(Reader *reader);
 
+/* replay.c */
+extern Replay *weir_replay_create(Reader *reader);
+extern ReplayPartition *weir_replay_add(Replay *replay, const char *topic, int32 partition,
+										int64 start, int64 until);
+extern bool weir_replay_open(Reader *reader, Replay *replay, char **error);
+extern void weir_replay_close(Replay *replay);
+extern ReplayPartition *weir_replay_partition(Replay *replay, const char *topic, int32 partition);
+extern void weir_replay_gather(Reader *reader, Replay *replay);
+extern void weir_replay_applied(Replay *replay);
+extern void weir_replay_failed(Replay *replay);
+extern int	weir_replay_fd(Replay *replay);
+extern TimestampTz weir_replay_next_time(Replay *replay);
+
 /* catch_up.c */
 extern void weir_catch_up_run(Reader *reader);
 extern void weir_catch_up_close(Reader *reader);
-extern int	weir_catch_up_fd(Reader *reader);
-extern TimestampTz weir_catch_up_next_time(Reader *reader);
 
 /* refetch.c */
-extern bool weir_refetch_run(Reader *reader);
+extern void weir_refetch_run(Reader *reader);
 extern void weir_refetch_close(Reader *reader);
-extern int	weir_refetch_fd(Reader *reader);
-extern TimestampTz weir_refetch_next_time(Reader *reader);
 
 #endif							/* WEIR_WORKER_H */
