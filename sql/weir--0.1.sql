@@ -187,6 +187,140 @@ CREATE FUNCTION weir.decode(stream regclass, value text, key text DEFAULT NULL) 
 COMMENT ON FUNCTION weir.decode(regclass, text, text) IS 'the row that a message with this value and key would become in the stream, or the error that would make it a dead letter; keeps nothing';
 
 -- [views]
+----------------------------------------------------------------------
+-- Continuous views: windows
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.window_start(timestamptz, interval) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_start';
+COMMENT ON FUNCTION weir.window_start(timestamptz, interval) IS 'start of the tumbling window of this size that a time falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION weir.window_start(timestamptz, interval, timestamptz) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_start';
+COMMENT ON FUNCTION weir.window_start(timestamptz, interval, timestamptz) IS 'start of the tumbling window of this size that a time falls into, aligned to an origin';
+
+CREATE FUNCTION weir.window_end(timestamptz, interval) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_end';
+COMMENT ON FUNCTION weir.window_end(timestamptz, interval) IS 'end of the tumbling window of this size that a time falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION weir.window_end(timestamptz, interval, timestamptz) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_end';
+COMMENT ON FUNCTION weir.window_end(timestamptz, interval, timestamptz) IS 'end of the tumbling window of this size that a time falls into, aligned to an origin';
+
+CREATE FUNCTION weir.window_start(timestamp, interval) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_start';
+COMMENT ON FUNCTION weir.window_start(timestamp, interval) IS 'start of the tumbling window of this size that a time falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION weir.window_start(timestamp, interval, timestamp) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_start';
+COMMENT ON FUNCTION weir.window_start(timestamp, interval, timestamp) IS 'start of the tumbling window of this size that a time falls into, aligned to an origin';
+
+CREATE FUNCTION weir.window_end(timestamp, interval) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_end';
+COMMENT ON FUNCTION weir.window_end(timestamp, interval) IS 'end of the tumbling window of this size that a time falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION weir.window_end(timestamp, interval, timestamp) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_end';
+COMMENT ON FUNCTION weir.window_end(timestamp, interval, timestamp) IS 'end of the tumbling window of this size that a time falls into, aligned to an origin';
+
+CREATE FUNCTION weir.window_start(timestamptz, interval, text) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_start_zone';
+COMMENT ON FUNCTION weir.window_start(timestamptz, interval, text) IS 'start of the tumbling window of this size that a time falls into, on the calendar of a time zone';
+
+CREATE FUNCTION weir.window_end(timestamptz, interval, text) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_window_end_zone';
+COMMENT ON FUNCTION weir.window_end(timestamptz, interval, text) IS 'end of the tumbling window of this size that a time falls into, on the calendar of a time zone';
+
+/*
+ * tumble() is found without a prefix, so it stands in the schema that CREATE
+ * EXTENSION names. The planner inlines it: LANGUAGE sql, one row, not STRICT, no SET
+ * (the bodies name everything in full). A row whose time is NULL is in no window.
+ */
+
+CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval) IS 'tumbling windows: the window [window_start, window_end) of this size that ts falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT weir.window_start(ts, size, origin), weir.window_end(ts, size, origin) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval, timestamptz) IS 'tumbling windows aligned to an origin';
+
+CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval, time_zone text)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT weir.window_start(ts, size, time_zone), weir.window_end(ts, size, time_zone) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval, text) IS 'tumbling windows on the calendar of a time zone: days and months are local ones';
+
+CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval) IS 'tumbling windows: the window [window_start, window_end) of this size that ts falls into, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT weir.window_start(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)), weir.window_end(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, timestamptz) IS 'tumbling windows aligned to an origin; ts is in UTC';
+
+CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, time_zone text)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)) WHERE ts IS NOT NULL $$;
+COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, text) IS 'tumbling windows on the calendar of a time zone; ts and the result are in UTC';
+
+----------------------------------------------------------------------
+-- Continuous views: states of aggregates
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.partial_step(internal, regprocedure, VARIADIC "any") RETURNS internal
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_partial_step';
+COMMENT ON FUNCTION weir.partial_step(internal, regprocedure, "any") IS 'internal: transition function of weir.partial';
+CREATE FUNCTION weir.partial_final(internal) RETURNS bytea
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_partial_final';
+COMMENT ON FUNCTION weir.partial_final(internal) IS 'internal: final function of weir.partial';
+CREATE AGGREGATE weir.partial(regprocedure, VARIADIC "any") (
+  SFUNC = weir.partial_step, STYPE = internal, FINALFUNC = weir.partial_final);
+COMMENT ON AGGREGATE weir.partial(regprocedure, "any") IS 'internal: the transition state of another aggregate over these arguments, serialised';
+CREATE FUNCTION weir.merge(regprocedure, bytea, bytea) RETURNS bytea
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_merge';
+COMMENT ON FUNCTION weir.merge(regprocedure, bytea, bytea) IS 'internal: merges two states made by weir.partial';
+CREATE FUNCTION weir.finalize(regprocedure, bytea, anyelement) RETURNS anyelement
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_finalize';
+COMMENT ON FUNCTION weir.finalize(regprocedure, bytea, anyelement) IS 'internal: the aggregate''s result for a state; the last argument gives its type';
+CREATE FUNCTION weir.combine(regprocedure, anyelement, anyelement) RETURNS anyelement
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_combine';
+COMMENT ON FUNCTION weir.combine(regprocedure, anyelement, anyelement) IS 'internal: merges two results of an aggregate whose result is its state';
+
+----------------------------------------------------------------------
+-- Continuous views: to look into them
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.close(float8, float8, float8) RETURNS boolean
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_close';
+COMMENT ON FUNCTION weir.close(float8, float8, float8) IS 'internal: are two float results the same but for the order of additions?';
+
+CREATE FUNCTION weir.explain(view regclass, live boolean DEFAULT false) RETURNS SETOF text
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_explain';
+COMMENT ON FUNCTION weir.explain(regclass, boolean) IS 'how a continuous view is maintained: strategy, why, streams, and the statement';
+CREATE FUNCTION weir.verify(view regclass) RETURNS TABLE (side text, record jsonb)
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_verify';
+COMMENT ON FUNCTION weir.verify(regclass) IS 'rows in which a continuous view differs from its query over the kept rows: none is the promise';
+
+CREATE VIEW weir.views AS
+  SELECT v.view, v.streams, v.emit, v.strategy,
+         CASE WHEN v.status <> 'running' THEN v.status
+              WHEN EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN 'backfilling'
+              ELSE v.status END AS state,
+         pg_catalog.pg_get_viewdef(v.query::pg_catalog.oid) AS definition,
+         v.batch, NULL::numeric AS progress, v.error
+    FROM weir.view_def v;
+COMMENT ON VIEW weir.views IS 'continuous views: state, strategy, definition, last error';
+GRANT SELECT ON weir.views TO PUBLIC;
 
 -- [worker]
 ----------------------------------------------------------------------

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/defrem.h"
@@ -240,6 +241,17 @@ weir_compat_check_enforced(const ConstrCheck *check)
 	return check->ccenforced;
 #else
 	return true;
+#endif
+}
+
+/* 16 replaced the pg_xxx_aclcheck family by object_aclcheck (c727f511bd7). */
+static inline AclResult
+weir_compat_function_execute(Oid funcid, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, funcid, userid, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(funcid, userid, ACL_EXECUTE);
 #endif
 }
 

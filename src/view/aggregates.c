@@ -33,18 +33,20 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parse_agg.h"
+#include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "access/transam.h"
 #include "view/shape.h"
 
 /* What pg_aggregate says, as far as merging is concerned. */
-typedef struct AggInfo
+typedef struct MergeInfo
 {
 	Oid			transfn;
 	Oid			finalfn;
@@ -52,10 +54,10 @@ typedef struct AggInfo
 	Oid			serialfn;
 	Oid			transtype;		/* resolved */
 	bool		polymorphic;	/* state or arguments depend on the call */
-} AggInfo;
+} MergeInfo;
 
 static void
-read_aggregate(Aggref *agg, AggInfo *info)
+read_aggregate(Aggref *agg, MergeInfo *info)
 {
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggfnoid));
 	Form_pg_aggregate form;
@@ -109,7 +111,7 @@ callable_from_sql(Oid combinefn)
 static bool
 merge_in_place(Aggref *agg, MergeKind *merge)
 {
-	AggInfo		info;
+	MergeInfo		info;
 
 	switch (agg->aggfnoid)
 	{
@@ -310,7 +312,7 @@ static Expr *
 generic_state(ShapeContext *context, Aggref *agg)
 {
 	ViewShape  *shape = context->shape;
-	AggInfo		info;
+	MergeInfo		info;
 	Expr	   *state;
 	Oid			types[3] = {REGPROCEDUREOID, BYTEAOID, ANYELEMENTOID};
 	FuncExpr   *final;

@@ -109,6 +109,14 @@ extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironmen
 extern Query *weir_view_statement(View *view, List **streams);
 extern ViewShape *weir_view_shape(View *view);
 
+/* keep.c */
+extern bool weir_is_tumble(RangeTblEntry *rte);
+extern char *weir_keep_column(ViewShape *shape, List *names, bool required);
+extern int	weir_first_event_column(ViewShape *shape);
+
+/* inspect.c: raises 55000 unless the kept rows are all that the view has seen. */
+extern void weir_check_covered(View *view);
+
 /* apply.c */
 extern uint64 weir_view_apply_empty(View *view);
 

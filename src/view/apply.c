@@ -1,0 +1,419 @@
+/*
+ * apply.c
+ *	  Running a view's maintenance statement over a delta.
+ *
+ * ingest ⇒ apply ⇒ the view's tables. Runs in the transaction of the batch: in a
+ * worker, or in the backend that INSERTed.
+ *
+ * Each backend keeps, per view, the statement's query tree and up to four
+ * plans, one per size of delta: a plan made for ten rows would join row by row for a
+ * million. All are forgotten when weir's catalog, or anything that the
+ * statement depends on, changes (the callbacks below; the same events that the
+ * plan cache of PostgreSQL listens to).
+ *
+ * Locks: RowExclusive on the view's tables, AccessShare on what the query
+ * reads, taken before the plan's validity is looked at, so that no DDL can
+ * come between. Memory: one context per view and backend; one scratch context per call.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/stream.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "view/apply.h"
+#include "view/shape.h"
+#include "worker/shared.h"
+
+/* A delta of the k-th class has fewer than 10^(k+3) rows; it is planned for this many. */
+#define SIZE_CLASSES 4
+static const double planned_rows[SIZE_CLASSES] = {100, 3000, 30000, 300000};
+
+typedef struct RelationLock
+{
+	Oid			relid;
+	LOCKMODE	mode;
+} RelationLock;
+
+typedef struct ViewPlan
+{
+	MemoryContext cxt;
+	bool		valid;
+	int			in_use;			/* a trigger may insert into the view's own stream */
+	bool		orphaned;		/* replaced while in use: whoever uses it frees it */
+	uint64		catalog_version;
+	char	   *text;			/* for log and statistics: not what is run */
+	List	   *streams;
+	Query	   *tree;			/* rewritten */
+	PlannedStmt *plans[SIZE_CLASSES];
+	List	   *locks;			/* of RelationLock */
+	List	   *relids;			/* of Oid: relations whose change makes it invalid */
+	List	   *items;			/* of PlanInvalItem: functions and types */
+} ViewPlan;
+
+typedef struct ViewPlanEntry
+{
+	Oid			view;			/* hash key */
+	ViewPlan   *plan;
+} ViewPlanEntry;
+
+static HTAB *view_plans = NULL;
+
+/* --- invalidation ------------------------------------------------------------- */
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	ViewPlanEntry *entry;
+
+	if (view_plans == NULL)
+		return;
+	hash_seq_init(&scan, view_plans);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->plan && (relid == InvalidOid || list_member_oid(entry->plan->relids, relid)))
+			entry->plan->valid = false;
+	}
+}
+
+static void
+object_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	HASH_SEQ_STATUS scan;
+	ViewPlanEntry *entry;
+
+	if (view_plans == NULL)
+		return;
+	hash_seq_init(&scan, view_plans);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		ListCell   *lc;
+
+		if (entry->plan == NULL)
+			continue;
+		foreach(lc, entry->plan->items)
+		{
+			PlanInvalItem *item = lfirst(lc);
+
+			if (item->cacheId == cacheid &&
+				(hashvalue == 0 || item->hashValue == hashvalue))
+				entry->plan->valid = false;
+		}
+	}
+}
+
+static void
+anything_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	relation_changed(arg, InvalidOid);
+}
+
+/* weir_view_init is called once per process, from _PG_init. */
+void
+weir_view_init(void)
+{
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, object_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, anything_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(OPEROID, anything_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AMOPOPID, anything_changed, (Datum) 0);
+}
+
+/* --- building ------------------------------------------------------------------ */
+
+static void
+add_lock(ViewPlan *plan, Oid relid, LOCKMODE mode)
+{
+	RelationLock *lock;
+	ListCell   *lc;
+
+	foreach(lc, plan->locks)
+	{
+		lock = lfirst(lc);
+		if (lock->relid == relid && lock->mode >= mode)
+			return;
+	}
+	lock = palloc(sizeof(RelationLock));
+	lock->relid = relid;
+	lock->mode = mode;
+	plan->locks = lappend(plan->locks, lock);
+	plan->relids = list_append_unique_oid(plan->relids, relid);
+}
+
+static void
+add_rte_lock(ViewPlan *plan, RangeTblEntry *rte)
+{
+	if (OidIsValid(rte->relid) && rte->rellockmode != NoLock &&
+		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY))
+		add_lock(plan, rte->relid, rte->rellockmode);
+}
+
+static bool
+lock_walker(Node *node, ViewPlan *plan)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		add_rte_lock(plan, (RangeTblEntry *) node);
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, lock_walker, plan, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, lock_walker, plan);
+}
+
+static void
+free_plan(ViewPlan *plan)
+{
+	MemoryContextDelete(plan->cxt);
+}
+
+/* The rewritten statement, or an error for what somebody put between: rules on the view's table. */
+static Query *
+single_statement(View *view, Query *statement)
+{
+	List	   *rewritten = weir_run_rewrite(statement);
+
+	if (list_length(rewritten) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s has rules on its table", view->name),
+				 errhint("Drop the rules; use triggers.")));
+	return linitial_node(Query, rewritten);
+}
+
+/*
+ * build_plan makes the statement of a view from its definition. Runs as the view's
+ * owner; the definition is analysed as of now, so renames and added columns are followed.
+ */
+static ViewPlan *
+build_plan(View *view)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "weir view plan",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	ViewPlan   *plan = MemoryContextAllocZero(cxt, sizeof(ViewPlan));
+	Query	   *tree;
+	ListCell   *lc;
+
+	plan->cxt = cxt;
+	plan->valid = true;
+	plan->catalog_version = weir_cache_version();
+	tree = weir_view_statement(view, &plan->streams);
+	tree = single_statement(view, tree);
+
+	old = MemoryContextSwitchTo(cxt);
+	plan->text = psprintf("maintain continuous view %s", view->name);
+	plan->streams = list_copy(plan->streams);
+	plan->tree = copyObject(tree);
+	(void) lock_walker((Node *) plan->tree, plan);
+	add_lock(plan, view->query_relid, AccessShareLock);
+	foreach(lc, plan->streams)
+		add_lock(plan, lfirst_oid(lc), AccessShareLock);
+	MemoryContextSwitchTo(old);
+	return plan;
+}
+
+static ViewPlanEntry *
+plan_entry(Oid view)
+{
+	ViewPlanEntry *entry;
+	bool		found;
+
+	if (view_plans == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(ViewPlanEntry)};
+
+		view_plans = hash_create("weir view plans", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(view_plans, &view, HASH_ENTER, &found);
+	if (!found)
+		entry->plan = NULL;
+	return entry;
+}
+
+/* current_plan finds or builds the statement, with all locks held and valid under them. */
+static ViewPlan *
+current_plan(View *view)
+{
+	for (;;)
+	{
+		ViewPlanEntry *entry = plan_entry(view->relid);
+		ViewPlan   *plan = entry->plan;
+		ListCell   *lc;
+
+		if (plan == NULL || !plan->valid || plan->catalog_version != weir_cache_version())
+		{
+			entry->plan = NULL;
+			if (plan && plan->in_use > 0)
+				plan->orphaned = true;
+			else if (plan)
+				free_plan(plan);
+			plan = build_plan(view);
+			MemoryContextSetParent(plan->cxt, CacheMemoryContext);
+			entry = plan_entry(view->relid);	/* building may have grown the table */
+			entry->plan = plan;
+		}
+		foreach(lc, plan->locks)
+		{
+			RelationLock *lock = lfirst(lc);
+
+			LockRelationOid(lock->relid, lock->mode);
+		}
+		if (plan->valid)
+			return plan;
+	}
+}
+
+static int
+size_class(int64 nrows)
+{
+	if (nrows < 1000)
+		return 0;
+	if (nrows < 10000)
+		return 1;
+	return nrows < 100000 ? 2 : 3;
+}
+
+/* The plan for a delta of this size; made under the view's settings, with its user functions' search_path. */
+static PlannedStmt *
+plan_for_size(ViewPlan *plan, int64 nrows)
+{
+	int			class = size_class(nrows);
+	MemoryContext old;
+	Query	   *tree;
+	PlannedStmt *planned;
+	ListCell   *lc;
+
+	if (plan->plans[class])
+		return plan->plans[class];
+	tree = copyObject(plan->tree);
+	weir_rewrite_estimate(tree, planned_rows[class]);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	planned = pg_plan_query(tree, plan->text, 0, NULL);
+	PopActiveSnapshot();
+	planned->jitFlags = 0;		/* compiling costs more than a batch */
+	if (planned->transientPlan)
+		return planned;
+
+	old = MemoryContextSwitchTo(plan->cxt);
+	planned = copyObject(planned);
+	foreach(lc, planned->rtable)
+		add_rte_lock(plan, lfirst(lc));
+	foreach(lc, planned->relationOids)
+		plan->relids = list_append_unique_oid(plan->relids, lfirst_oid(lc));
+	plan->items = list_concat(plan->items, planned->invalItems);
+	plan->plans[class] = planned;
+	MemoryContextSwitchTo(old);
+	return planned;
+}
+
+/* --- running --------------------------------------------------------------------- */
+
+static void
+view_error_context(void *arg)
+{
+	errcontext("maintaining continuous view %s", ((View *) arg)->name);
+}
+
+static pg_noinline void
+release_plan(ViewPlan *plan)
+{
+	plan->in_use--;
+	if (plan->orphaned && plan->in_use == 0)
+		free_plan(plan);
+}
+
+static pg_noinline uint64
+run_planned(ViewPlan *plan, List *deltas, int64 nrows)
+{
+	return weir_run_plan(plan_for_size(plan, nrows), plan->text,
+						 weir_run_environment(plan->streams, deltas),
+						 None_Receiver);
+}
+
+/* Runs the plan with the table open for changes; the counters are right again after an error. */
+static pg_noinline void
+run_guarded(ViewPlan *plan, List *deltas, int64 nrows, uint64 *changed)
+{
+	plan->in_use++;
+	weir_applying++;
+	PG_TRY();
+	{
+		*changed = run_planned(plan, deltas, nrows);
+	}
+	PG_FINALLY();
+	{
+		weir_applying--;
+		release_plan(plan);
+	}
+	PG_END_TRY();
+}
+
+static uint64
+run_in_scope(View *view, List *deltas, int64 nrows)
+{
+	ViewPlan   *plan = current_plan(view);
+	uint64		changed = 0;
+
+	weir_view_scope_settings(view);
+	run_guarded(plan, deltas, nrows, &changed);
+	return changed;
+}
+
+static uint64
+apply_deltas(View *view, List *deltas, int64 nrows)
+{
+	ErrorContextCallback callback = {error_context_stack, view_error_context, view};
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "weir view apply",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	ViewScope	scope;
+	uint64		changed;
+
+	error_context_stack = &callback;
+	weir_view_scope_open(view, &scope);
+	changed = run_in_scope(view, deltas, nrows);
+	weir_view_scope_close(&scope);
+	error_context_stack = callback.previous;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return changed;
+}
+
+uint64
+weir_view_apply(View *view, Delta *delta)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	uint64		changed;
+
+	if (delta->nrows == 0)
+		return 0;
+	changed = apply_deltas(view, list_make1(delta), delta->nrows);
+	weir_stat_view(view->relid, delta->nrows, (int64) changed, 0, 0,
+				   GetCurrentTimestamp() - started);
+	return changed;
+}
+
+/* weir_view_apply_empty merges no rows: gives a global aggregate its one row. */
+uint64
+weir_view_apply_empty(View *view)
+{
+	return apply_deltas(view, NIL, 0);
+}

@@ -1,0 +1,585 @@
+/*
+ * define.c
+ *	  CREATE MATERIALIZED VIEW ... WITH (weir.continuous), and its end.
+ *
+ * The hook (catalog/ddl.c) ⇒ define ⇒ apply, for the rows kept so far. A view is
+ *	  - the result table, the user's, with a unique index over the group keys;
+ *	  - weir.query_N, an ordinary view that holds the definition: PostgreSQL's own
+ *	    way to store a query, which follows renames and knows its dependencies;
+ *	  - weir.state_N, if the result is not enough to go on from;
+ *	  - a row of weir.view_def.
+ * The last two tables depend internally on the first: DROP TABLE takes all, and what
+ * drops a stream reports or takes the view.
+ *
+ * Locks: Share on every stream, in order of OID, until commit. So no row
+ * can arrive between reading the kept rows and the view being there.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/reloptions.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "catalog/toasting.h"
+#include "commands/createas.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "commands/view.h"
+#include "delta/segments.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "view/apply.h"
+#include "view/define.h"
+#include "view/shape.h"
+#include "worker/positions.h"
+#include "worker/shared.h"
+
+/* Groups are updated all the time: room for heap-only updates in every page. */
+#define UPDATED_FILLFACTOR 70
+
+/* --- tables ------------------------------------------------------------------- */
+
+/* Column definitions for a query's targets; names: of char *, or NIL for the targets' own. */
+static List *
+column_definitions(List *targets, List *names)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, targets)
+	{
+		TargetEntry *tle = lfirst(lc);
+		Node	   *expr = (Node *) tle->expr;
+		char	   *name = i < list_length(names) ? list_nth(names, i) : tle->resname;
+		ColumnDef  *column = makeColumnDef(name, exprType(expr), exprTypmod(expr),
+										   exprCollation(expr));
+
+		if (!OidIsValid(column->collOid) && type_is_collatable(exprType(expr)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INDETERMINATE_COLLATION),
+					 errmsg("no collation was derived for column \"%s\" with collatable type %s",
+							name, format_type_be(exprType(expr))),
+					 errhint("Use the COLLATE clause to set the collation explicitly.")));
+		columns = lappend(columns, column);
+		i++;
+	}
+	return columns;
+}
+
+static List *
+with_fillfactor(List *options)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "fillfactor") == 0)
+			return options;
+	}
+	return lappend(list_copy(options),
+				   makeDefElem("fillfactor", (Node *) makeInteger(UPDATED_FILLFACTOR), -1));
+}
+
+static ObjectAddress
+create_table(RangeVar *name, List *columns, List *options, Oid owner,
+			 char *tablespace, char *access_method)
+{
+	static char *namespaces[] = HEAP_RELOPT_NAMESPACES;
+	CreateStmt *create = makeNode(CreateStmt);
+	ObjectAddress address;
+	Datum		toast;
+
+	create->relation = name;
+	create->tableElts = columns;
+	create->options = options;
+	create->oncommit = ONCOMMIT_NOOP;
+	create->tablespacename = tablespace;
+	create->accessMethod = access_method;
+	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
+	CommandCounterIncrement();
+	toast = transformRelOptions((Datum) 0, options, "toast", namespaces, true, false);
+	(void) heap_reloptions(RELKIND_TOASTVALUE, toast, true);
+	NewRelationCreateToastTable(address.objectId, toast);
+	CommandCounterIncrement();
+	return address;
+}
+
+/* The user's names of the select list: the statement's column list wins. */
+static List *
+result_names(ViewShape *shape, List *given)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+	int			i = 0;
+
+	if (list_length(given) > list_length(shape->query->targetList))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("too many column names were specified")));
+	foreach(lc, shape->query->targetList)
+	{
+		names = lappend(names, i < list_length(given) ? strVal(list_nth(given, i)) :
+						lfirst_node(TargetEntry, lc)->resname);
+		i++;
+	}
+	return names;
+}
+
+static ObjectAddress
+create_result(IntoClause *into, ViewShape *shape, List *names)
+{
+	List	   *options = shape->grouped ? with_fillfactor(into->options) : into->options;
+
+	if (into->accessMethod && strcmp(into->accessMethod, WEIR_STREAM_AM) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a continuous view cannot use access method \"%s\"", into->accessMethod),
+				 errhint("Leave out USING.")));
+	return create_table(copyObject(into->rel),
+						column_definitions(shape->query->targetList, names),
+						options, InvalidOid, into->tableSpaceName,
+						into->accessMethod ? into->accessMethod : NULL);
+}
+
+/* weir.<kind>_<oid>, or the next free name: a restored database may hold any. */
+static RangeVar *
+own_name(const char *kind, Oid relid)
+{
+	char	   *name = psprintf("%s_%u", kind, relid);
+
+	for (int i = 1; OidIsValid(get_relname_relid(name, weir_schema_oid())); i++)
+		name = psprintf("%s_%u_%d", kind, relid, i);
+	return makeRangeVar(pstrdup(WEIR_SCHEMA), name, -1);
+}
+
+static void
+depend_internally(ObjectAddress dependent, ObjectAddress on)
+{
+	recordDependencyOn(&dependent, &on, DEPENDENCY_INTERNAL);
+}
+
+/* weir.query_N, owned by the view's owner so that it runs with his rights. */
+static ObjectAddress
+create_query_view(Query *query, List *names, ObjectAddress result, Oid owner)
+{
+	CreateStmt *create = makeNode(CreateStmt);
+	List	   *visible = NIL;
+	ListCell   *lc;
+	ListCell   *ln = list_head(names);
+	ObjectAddress address;
+
+	query = copyObject(query);
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (tle->resjunk)
+			continue;
+		tle->resname = pstrdup(lfirst(ln));
+		ln = lnext(names, ln);
+		visible = lappend(visible, tle);
+	}
+	create->relation = own_name("query", result.objectId);
+	create->tableElts = column_definitions(visible, names);
+	create->oncommit = ONCOMMIT_NOOP;
+	address = DefineRelation(create, RELKIND_VIEW, owner, NULL, NULL);
+	CommandCounterIncrement();
+	StoreViewQuery(address.objectId, query, false);
+	CommandCounterIncrement();
+	depend_internally(address, result);
+	return address;
+}
+
+static Oid
+create_state_table(ViewShape *shape, ObjectAddress result, Oid owner)
+{
+	ObjectAddress address;
+
+	if (shape->in_place)
+		return InvalidOid;
+	address = create_table(own_name("state", result.objectId),
+						   column_definitions(shape->partial->targetList, NIL),
+						   with_fillfactor(NIL), owner, NULL, NULL);
+	depend_internally(address, result);
+	return address.objectId;
+}
+
+/* Unique over the keys, and closed to changes by others. */
+static void
+protect_table(Oid relid, List *keys, bool unique)
+{
+	char	   *name = weir_relation_name(relid);
+	StringInfoData columns;
+	ListCell   *lc;
+
+	initStringInfo(&columns);
+	foreach(lc, keys)
+		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
+						 quote_identifier(lfirst(lc)));
+	if (unique)
+		(void) weir_catalog_exec("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
+								 name, keys ? columns.data : "(true)");
+	(void) weir_catalog_exec("CREATE TRIGGER weir_refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+							 " ON %s FOR EACH STATEMENT EXECUTE FUNCTION weir.refuse_change()", name);
+}
+
+static List *
+names_of_keys(ViewShape *shape, List *names)
+{
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, shape->keys)
+		keys = lappend(keys, list_nth(names, lfirst_node(TargetEntry, lc)->resno - 1));
+	return keys;
+}
+
+static List *
+names_of_state_keys(ViewShape *shape)
+{
+	List	   *keys = NIL;
+
+	for (int i = 1; i <= list_length(shape->keys); i++)
+		keys = lappend(keys, psprintf("k%d", i));
+	return keys;
+}
+
+/* --- the catalog row --------------------------------------------------------------- */
+
+static Datum
+settings_array(void)
+{
+	Datum		values[4];
+
+	for (int i = 0; i < 4; i++)
+		values[i] = CStringGetTextDatum(GetConfigOption(weir_view_setting_names[i], false, false));
+	return PointerGetDatum(construct_array(values, 4, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static Datum
+streams_array(List *streams)
+{
+	Datum	   *values = palloc(sizeof(Datum) * list_length(streams));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, streams)
+		values[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(values, n, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+static void
+insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
+				WeirViewOptions *options, const char *keep_column)
+{
+	Oid			types[11] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID};
+	Datum		values[11];
+	char		nulls[11];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = ObjectIdGetDatum(query);
+	values[2] = ObjectIdGetDatum(state);
+	nulls[2] = OidIsValid(state) ? ' ' : 'n';
+	values[3] = streams_array(shape->streams);
+	values[4] = CStringGetTextDatum(options->emit);
+	values[5] = CStringGetTextDatum(shape->strategy);
+	values[6] = PointerGetDatum(options->lateness);
+	nulls[6] = options->lateness ? ' ' : 'n';
+	values[7] = PointerGetDatum(options->keep);
+	nulls[7] = options->keep ? ' ' : 'n';
+	values[8] = keep_column ? CStringGetTextDatum(keep_column) : (Datum) 0;
+	nulls[8] = keep_column ? ' ' : 'n';
+	values[9] = CStringGetTextDatum(options->unmatched);
+	values[10] = settings_array();
+	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
+							  " strategy, lateness, keep, keep_column, unmatched, settings)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11)",
+							  11, types, values, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not insert into weir.view_def");
+}
+
+/* --- filling ------------------------------------------------------------------------- */
+
+/* The rows kept, through the same statement as any other delta. */
+static uint64
+fill_from_kept_rows(View *view)
+{
+	uint64		rows = 0;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		Delta	   *delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), NULL);
+
+		rows += weir_view_apply(view, delta);
+		weir_delta_free(delta);
+	}
+	return rows;
+}
+
+/* weir.start on a view: it reads the topics from their beginning, beside its streams, until it has caught up. */
+static void
+detach_to_beginning(View *view)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("INSERT INTO weir.view_position (view, stream, topic, partition, next_offset)"
+							 " SELECT %u, p.stream, p.topic, p.partition, -2"
+							 " FROM weir.position p JOIN weir.view_def v ON p.stream = ANY (v.streams)"
+							 " WHERE v.view = %u AND p.partition >= 0", view->relid, view->relid);
+	weir_catalog_changed();
+	weir_catalog_close(&scope);
+}
+
+static void
+check_options(WeirViewOptions *options, const char *name)
+{
+	if (strcmp(options->emit, "final") == 0)
+		weir_refuse(name, "weir.emit = 'final' is not supported yet.",
+					"Leave out weir.emit: the rows of open windows are there and change with every batch.");
+	if (options->start && strcmp(options->start, "earliest") != 0)
+		weir_refuse(name, "weir.start of a view other than 'earliest' is not supported.",
+					"weir.start = 'earliest' replays the topic; WITH NO DATA starts from now.");
+}
+
+/* Checks SELECT on all that the query names, as PostgreSQL does when a view is read. */
+static void
+check_rights(Oid query_relid)
+{
+	SPI_connect();
+	if (SPI_execute(psprintf("SELECT FROM %s LIMIT 0", weir_relation_name(query_relid)), true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read %s", weir_relation_name(query_relid));
+	SPI_finish();
+}
+
+static void
+lock_streams(List *streams)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+		LockRelationOid(lfirst_oid(lc), ShareLock);
+}
+
+/* All that belongs to the view, without rows. */
+static ObjectAddress
+create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *shape)
+{
+	List	   *names = result_names(shape, stmt->into->colNames);
+	char	   *keep_column = weir_keep_column(shape, names, options->keep != NULL);
+	Oid			owner = GetUserId();
+	ObjectAddress result = create_result(stmt->into, shape, names);
+	ObjectAddress query;
+	Oid			state;
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	query = create_query_view(castNode(Query, stmt->query), names, result, owner);
+	state = create_state_table(shape, result, owner);
+	protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
+	if (OidIsValid(state))
+		protect_table(state, names_of_state_keys(shape), true);
+	weir_catalog_close(&scope);
+
+	check_rights(query.objectId);
+
+	weir_catalog_open(&scope);
+	insert_view_def(result.objectId, query.objectId, state, shape, options,
+					options->keep ? keep_column : NULL);
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+	weir_cache_forget();
+	return result;
+}
+
+ObjectAddress
+weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
+				 const char *query_string, QueryCompletion *qc)
+{
+	const char *name = stmt->into->rel->relname;
+	ObjectAddress result;
+	ViewShape  *shape;
+	View	   *view;
+	uint64		rows = 0;
+
+	if (CreateTableAsRelExists(stmt))
+		return InvalidObjectAddress;
+	check_options(options, name);
+	shape = weir_shape_make(castNode(Query, stmt->query), name);
+	lock_streams(shape->streams);
+	result = create_objects(stmt, options, shape);
+	view = weir_view_require(result.objectId);
+	if (shape->grouped && shape->keys == NIL)
+		(void) weir_view_apply_empty(view);
+	if (options->start)
+		detach_to_beginning(view);
+	else if (!stmt->into->skipData)
+		rows = fill_from_kept_rows(view);
+	if (qc && !stmt->into->skipData)
+		SetQueryCompletion(qc, CMDTAG_SELECT, rows);
+	return result;
+}
+
+/* --- later ---------------------------------------------------------------------------- */
+
+/* Deletes all rows as the owner; users' triggers see it. */
+static void
+empty_table(View *view, Oid relid)
+{
+	ViewScope	scope;
+
+	if (!OidIsValid(relid))
+		return;
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	SPI_connect();
+	weir_applying++;
+	PG_TRY();
+	{
+		(void) weir_catalog_exec("DELETE FROM %s", weir_relation_name(relid));
+	}
+	PG_FINALLY();
+	{
+		weir_applying--;
+	}
+	PG_END_TRY();
+	SPI_finish();
+	weir_view_scope_close(&scope);
+}
+
+void
+weir_view_reset(View *view)
+{
+	ViewShape  *shape;
+
+	empty_table(view, view->relid);
+	empty_table(view, view->state_relid);
+	shape = weir_view_shape(view);
+	if (shape->grouped && shape->keys == NIL)
+		(void) weir_view_apply_empty(view);
+}
+
+/*
+ * weir_view_refresh rebuilds a view from the kept rows. Raises 55000 if they
+ * do not reach back far enough to give what the view holds.
+ */
+void
+weir_view_refresh(View *view, bool skip_data)
+{
+	weir_check_owner(view->relid);
+	lock_streams(view->streams);
+	LockRelationOid(view->relid, ExclusiveLock);
+	if (!skip_data)
+		weir_check_covered(view);
+	weir_view_reset(view);
+	if (!skip_data)
+		(void) fill_from_kept_rows(view);
+}
+
+void
+weir_view_alter(View *view, List *defs, bool reset)
+{
+	WeirViewOptions options;
+	char	   *keep_column = NULL;
+	Oid			types[4] = {INTERVALOID, INTERVALOID, TEXTOID, REGCLASSOID};
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+	CatalogScope scope;
+
+	weir_options_view_defaults(&options);
+	options.continuous = true;
+	options.lateness = view->lateness;
+	options.keep = view->keep;
+	weir_options_parse_view(defs, reset, &options);
+	if (options.keep)
+	{
+		Relation	rel = table_open(view->relid, AccessShareLock);
+		ViewShape  *shape = weir_view_shape(view);
+		List	   *names = NIL;
+
+		for (int i = 0; i < list_length(shape->query->targetList); i++)
+			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
+		keep_column = weir_keep_column(shape, names, true);
+		table_close(rel, NoLock);
+	}
+	values[0] = PointerGetDatum(options.lateness);
+	nulls[0] = options.lateness ? ' ' : 'n';
+	values[1] = PointerGetDatum(options.keep);
+	nulls[1] = options.keep ? ' ' : 'n';
+	values[2] = keep_column ? CStringGetTextDatum(keep_column) : (Datum) 0;
+	nulls[2] = keep_column ? ' ' : 'n';
+	values[3] = ObjectIdGetDatum(view->relid);
+	weir_catalog_open(&scope);
+	if (SPI_execute_with_args("UPDATE weir.view_def SET lateness = $1, keep = $2, keep_column = $3::name WHERE view = $4",
+							  4, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update weir.view_def");
+	weir_catalog_close(&scope);
+	weir_cache_forget();
+}
+
+/* The definition and the states follow the owner of the view's table. */
+static void
+follow_owner(Oid relid, Oid owner)
+{
+	Relation	rel;
+	bool		differs;
+
+	if (!OidIsValid(relid))
+		return;
+	rel = relation_open(relid, AccessExclusiveLock);
+	differs = rel->rd_rel->relowner != owner;
+	relation_close(rel, NoLock);
+	if (differs)
+		ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
+}
+
+void
+weir_view_after_alter(View *view, AlterTableStmt *stmt)
+{
+	CatalogScope scope;
+	Oid			owner;
+	List	   *streams;
+
+	CommandCounterIncrement();
+	weir_cache_forget();
+	view = weir_view_require(view->relid);
+	owner = view->owner;
+	weir_catalog_open(&scope);
+	follow_owner(view->query_relid, owner);
+	follow_owner(view->state_relid, owner);
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+	weir_cache_forget();
+	(void) weir_view_statement(weir_view_require(view->relid), &streams);	/* raises if it does not fit any more */
+}
+
+void
+weir_view_forget(Oid relid)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
+	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
+	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
+	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
+	weir_catalog_close(&scope);
+	weir_stat_forget(relid);
+	weir_cache_forget();
+}

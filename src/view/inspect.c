@@ -1,0 +1,473 @@
+/*
+ * inspect.c
+ *	  weir.explain and weir.verify: how a view is kept, and whether it equals its query.
+ *
+ * Run in the user's backend, for the view's owner and superusers. verify runs
+ * the definition over the kept rows, registered as one delta per stream, as
+ * the owner, with the view's settings; under ShareLock on the streams, so that
+ * table and rows are of the same moment.
+ *
+ * The kept rows can tell about a window only if all its rows are still
+ * there: rows more than weir.keep behind the stream's time may be gone.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "delta/segments.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_oper.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "view/shape.h"
+
+PG_FUNCTION_INFO_V1(weir_explain);
+PG_FUNCTION_INFO_V1(weir_verify);
+PG_FUNCTION_INFO_V1(weir_close);
+
+#define WEIR_QUERY	"weir_query"	/* placeholder of the definition in verify's statement */
+
+/* Float results depend on the order of addition: this much difference is none. */
+#define FLOAT8_TOLERANCE	1e-9
+#define FLOAT4_TOLERANCE	1e-4
+
+/* --- explain ------------------------------------------------------------------- */
+
+static void
+put_line(ReturnSetInfo *rsinfo, const char *line, int len)
+{
+	Datum		value = PointerGetDatum(cstring_to_text_with_len(line, len));
+	bool		isnull = false;
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+}
+
+static void
+put_lines(ReturnSetInfo *rsinfo, const char *text)
+{
+	while (*text)
+	{
+		const char *end = strchrnul(text, '\n');
+
+		put_line(rsinfo, text, end - text);
+		text = *end ? end + 1 : end;
+	}
+}
+
+static char *
+stream_names(List *streams)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, streams)
+		appendStringInfo(&buf, "%s%s", buf.len ? ", " : "", weir_relation_name(lfirst_oid(lc)));
+	return buf.data;
+}
+
+/* weir.explain(view regclass, live boolean) */
+Datum
+weir_explain(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	View	   *view;
+	ViewScope	scope;
+	ViewShape  *shape;
+	Query	   *query;
+	StringInfoData buf;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	view = weir_view_require(PG_GETARG_OID(0));
+	weir_check_owner(view->relid);
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	shape = weir_view_shape(view);
+	query = weir_rewrite_readable(weir_statement_make(shape, view->relid, view->state_relid));
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "strategy: %s\nwhy: %s\nstreams: %s\n",
+					 shape->strategy, shape->why, stream_names(shape->streams));
+	if (!shape->in_place)
+		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
+	if (shape->joins_table)
+		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
+	appendStringInfo(&buf, "statement:\n%s", pg_get_querydef(query, true));
+	put_lines(rsinfo, buf.data);
+	weir_view_scope_close(&scope);
+	return (Datum) 0;
+}
+
+/* --- what the kept rows can tell --------------------------------------------------- */
+
+/* Number of one SQL query; NULL is -1. Inside weir_catalog_open/close. */
+static int64
+query_number(const char *sql)
+{
+	bool		isnull;
+	Datum		value;
+
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not run %s", sql);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+static TimestampTz
+keep_horizon(Stream *stream)
+{
+	TimestampTz newest = weir_segments_stream_time(stream);
+
+	if (TIMESTAMP_NOT_FINITE(newest))
+		return DT_NOBEGIN;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(newest),
+												   IntervalPGetDatum(stream->keep)));
+}
+
+/*
+ * stream_covered tells whether a stream's kept rows are all that it ever had: no
+ * kept row is so old that others like it may have expired, and of the
+ * INSERTed ones, which are numbered without holes, none is missing.
+ */
+static bool
+stream_covered(Stream *stream, TimestampTz horizon)
+{
+	CatalogScope scope;
+	char	   *rows = weir_relation_name(stream->rows_relid);
+	int64		inserted;
+	int64		kept;
+	int64		older;
+
+	if (!stream->keeps_rows)
+		return false;
+	weir_catalog_open(&scope);
+	inserted = query_number(psprintf("SELECT coalesce(sum(next_offset), 0)::bigint FROM weir.position"
+									 " WHERE stream = %u AND partition = -1", stream->relid));
+	kept = query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_PARTITION " = -1", rows));
+	older = TIMESTAMP_NOT_FINITE(horizon) ? 0 :
+		query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_EVENT_TIME " < %s::timestamptz", rows,
+							  quote_literal_cstr(timestamptz_to_str(horizon))));
+	weir_catalog_close(&scope);
+	return kept >= inserted && older == 0;
+}
+
+/* view_horizon: DT_NOBEGIN if the kept rows are all; else only rows from there on are sure to be kept. */
+static TimestampTz
+view_horizon(View *view)
+{
+	TimestampTz result = DT_NOBEGIN;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		TimestampTz horizon = keep_horizon(stream);
+
+		if (!stream->keeps_rows)
+			return DT_NOEND;
+		if (!stream_covered(stream, horizon))
+			result = Max(result, horizon);
+	}
+	return result;
+}
+
+static void
+refuse_uncovered(View *view, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("kept rows cannot tell what continuous view %s should hold", view->name),
+			 errdetail("Rows that it has counted are no longer kept (weir.keep of the stream)."),
+			 errhint("%s", hint)));
+}
+
+void
+weir_check_covered(View *view)
+{
+	if (view_horizon(view) != DT_NOBEGIN)
+		refuse_uncovered(view, "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.");
+}
+
+/* --- verify ------------------------------------------------------------------------- */
+
+/* Has the type an equality that EXCEPT can use? */
+static bool
+comparable(Oid type)
+{
+	Oid			lt;
+	Oid			eq;
+	bool		hashable;
+
+	get_sort_group_operators(type, false, false, false, &lt, &eq, NULL, &hashable);
+	return OidIsValid(eq) && (OidIsValid(lt) || hashable);
+}
+
+static bool
+is_float_result(ViewShape *shape, TargetEntry *tle)
+{
+	Oid			type = exprType((Node *) tle->expr);
+
+	return shape->grouped && (type == FLOAT8OID || type == FLOAT4OID) &&
+		!list_member_ptr(shape->keys, tle);
+}
+
+/* The columns of one side, comparable: c1, c2, ... */
+static char *
+comparable_columns(ViewShape *shape, List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&buf);
+	foreach(lc, shape->query->targetList)
+	{
+		Oid			type = exprType((Node *) lfirst_node(TargetEntry, lc)->expr);
+		char	   *name = names ? psprintf("h.%s", quote_identifier(list_nth(names, i))) :
+			psprintf(WEIR_QUERY ".c%d", i + 1);
+
+		i++;
+		appendStringInfo(&buf, comparable(type) ? "%s%s AS c%d" : "%sCAST(%s AS pg_catalog.text) AS c%d",
+						 i > 1 ? ", " : "", name, i);
+	}
+	return buf.data;
+}
+
+static char *
+key_columns(ViewShape *shape, const char *alias)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, shape->keys)
+		appendStringInfo(&buf, "%s%s.c%d", buf.len ? ", " : "", alias, lfirst_node(TargetEntry, lc)->resno);
+	return buf.data;
+}
+
+/* Condition under which rows a and b are the same but for the order of float additions. */
+static char *
+close_condition(ViewShape *shape)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	int			i = 0;
+	bool		any = false;
+
+	initStringInfo(&buf);
+	if (shape->keys)
+		appendStringInfo(&buf, "pg_catalog.hash_record(ROW(%s)) OPERATOR(pg_catalog.=) pg_catalog.hash_record(ROW(%s)) AND ",
+						 key_columns(shape, "a"), key_columns(shape, "b"));
+	foreach(lc, shape->query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		i++;
+		appendStringInfoString(&buf, i > 1 ? " AND " : "");
+		if (is_float_result(shape, tle))
+		{
+			appendStringInfo(&buf, "weir.close(CAST(a.c%d AS pg_catalog.float8), CAST(b.c%d AS pg_catalog.float8), %g)", i, i,
+							 exprType((Node *) tle->expr) == FLOAT4OID ? FLOAT4_TOLERANCE : FLOAT8_TOLERANCE);
+			any = true;
+		}
+		else
+			appendStringInfo(&buf, "CAST(ROW(a.c%d) AS pg_catalog.record) IS NOT DISTINCT FROM CAST(ROW(b.c%d) AS pg_catalog.record)", i, i);
+	}
+	return any ? buf.data : pstrdup("false");
+}
+
+/* a row's columns under the view's names */
+static char *
+record_columns(List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&buf);
+	foreach(lc, names)
+	{
+		i++;
+		appendStringInfo(&buf, "%sa.c%d AS %s", i > 1 ? ", " : "", i, quote_identifier(lfirst(lc)));
+	}
+	return buf.data;
+}
+
+static char *
+verify_text(View *view, ViewShape *shape, List *names, const char *condition)
+{
+	StringInfoData buf;
+	const char *sides[] = {"missing", "extra"};
+	char	   *close = close_condition(shape);
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "WITH expected AS MATERIALIZED (SELECT %s FROM %s AS %s(",
+					 comparable_columns(shape, NIL),
+					 weir_statement_placeholder(shape->query->targetList), WEIR_QUERY);
+	for (int i = 1; i <= list_length(names); i++)
+		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
+	appendStringInfo(&buf, ")),\n held AS MATERIALIZED (SELECT %s FROM ONLY %s AS h),\n",
+					 comparable_columns(shape, names), view->name);
+	appendStringInfo(&buf, " missing AS MATERIALIZED (SELECT * FROM expected AS c %s EXCEPT ALL SELECT * FROM held AS c %s),\n", condition, condition);
+	appendStringInfo(&buf, " extra AS MATERIALIZED (SELECT * FROM held AS c %s EXCEPT ALL SELECT * FROM expected AS c %s)\n", condition, condition);
+	for (int i = 0; i < 2; i++)
+		appendStringInfo(&buf, "%s SELECT '%s'::pg_catalog.text, pg_catalog.to_jsonb(r) FROM (SELECT %s FROM %s AS a"
+						 " WHERE NOT EXISTS (SELECT FROM %s AS b WHERE %s)) AS r\n",
+						 i ? "UNION ALL" : "", sides[i], record_columns(names), sides[i], sides[1 - i], close);
+	return buf.data;
+}
+
+/* WHERE for columns c1, c2 ...: rows about which the kept rows can tell. */
+static char *
+covered_condition(View *view, ViewShape *shape)
+{
+	TimestampTz horizon = view_horizon(view);
+	int			column = weir_first_event_column(shape);
+	TargetEntry *tle;
+	bool		zoned;
+
+	if (horizon == DT_NOBEGIN)
+		return pstrdup("");
+	if (horizon == DT_NOEND || column == 0)
+		refuse_uncovered(view, horizon == DT_NOEND ?
+						 "Give the stream a weir.keep." :
+						 "Give the stream a longer weir.keep, or group by window_start of tumble().");
+	tle = list_nth_node(TargetEntry, shape->query->targetList, column - 1);
+	zoned = exprType((Node *) tle->expr) == TIMESTAMPTZOID;
+	return psprintf("WHERE c.c%d OPERATOR(pg_catalog.>=) %s%s%s", column,
+					zoned ? "" : "pg_catalog.timezone('UTC'::pg_catalog.text, ",
+					psprintf("CAST(%s AS pg_catalog.timestamptz)", quote_literal_cstr(timestamptz_to_str(horizon))),
+					zoned ? "" : ")");
+}
+
+static List *
+table_column_names(Oid relid, int n)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	List	   *names = NIL;
+
+	for (int i = 0; i < n; i++)
+		names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
+	table_close(rel, NoLock);
+	return names;
+}
+
+/* verify's statement, rewritten and planned as the view's owner. */
+static PlannedStmt *
+plan_verify(View *view, ViewShape *shape)
+{
+	List	   *names = table_column_names(view->relid, list_length(shape->query->targetList));
+	Query	   *query;
+	PlannedStmt *plan;
+
+	weir_view_scope_pin();
+	query = weir_statement_parse(verify_text(view, shape, names, covered_condition(view, shape)));
+	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
+	query = linitial_node(Query, weir_run_rewrite(query));
+	weir_rewrite_estimate(query, 100000);
+	weir_view_scope_settings(view);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = pg_plan_query(query, "weir.verify", 0, NULL);
+	PopActiveSnapshot();
+	return plan;
+}
+
+static void
+check_comparable_state(View *view)
+{
+	CatalogScope scope;
+	int64		behind;
+
+	weir_catalog_open(&scope);
+	behind = query_number(psprintf("SELECT count(*) FROM weir.view_position WHERE view = %u", view->relid));
+	weir_catalog_close(&scope);
+	if (view->status != VIEW_RUNNING || behind > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view %s does not follow its stream now", view->name),
+				 errhint("weir.resume it, and wait with weir.wait().")));
+}
+
+static List *
+kept_deltas(View *view)
+{
+	List	   *deltas = NIL;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), NULL));
+	return deltas;
+}
+
+/* weir.verify(view regclass) */
+Datum
+weir_verify(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	View	   *view;
+	ViewScope	scope;
+	ViewShape  *shape;
+	PlannedStmt *plan;
+	List	   *deltas;
+	DestReceiver *dest;
+	ListCell   *lc;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	InitMaterializedSRF(fcinfo, 0);
+	view = weir_view_require(PG_GETARG_OID(0));
+	weir_check_owner(view->relid);
+	foreach(lc, view->streams)
+		LockRelationOid(lfirst_oid(lc), ShareLock);
+	check_comparable_state(view);
+	deltas = kept_deltas(view);
+
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	shape = weir_view_shape(view);
+	plan = plan_verify(view, shape);
+	dest = CreateTuplestoreDestReceiver();
+	SetTuplestoreDestReceiverParams(dest, rsinfo->setResult, CurrentMemoryContext, false, NULL, NULL);
+	(void) weir_run_plan(plan, "weir.verify", weir_run_environment(shape->streams, deltas), dest);
+	weir_view_scope_close(&scope);
+	if (shape->joins_table)
+		ereport(NOTICE,
+				(errmsg("the query of continuous view %s joins tables", view->name),
+				 errdetail("They are compared as they are now: rows that changed since may show as differences.")));
+	return (Datum) 0;
+}
+
+/* weir.close(a, b, tolerance): are two results of float aggregates the same but for rounding? */
+Datum
+weir_close(PG_FUNCTION_ARGS)
+{
+	double		a = PG_ARGISNULL(0) ? 0 : PG_GETARG_FLOAT8(0);
+	double		b = PG_ARGISNULL(1) ? 0 : PG_GETARG_FLOAT8(1);
+	double		tolerance = PG_GETARG_FLOAT8(2);
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_BOOL(PG_ARGISNULL(0) && PG_ARGISNULL(1));
+	if (a == b || (isnan(a) && isnan(b)))
+		PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(fabs(a - b) <= tolerance * (1 + Max(fabs(a), fabs(b))));
+}

@@ -1,0 +1,167 @@
+/*
+ * keep.c
+ *	  Which column tells how old a view's row is, and what weir.keep does with old rows.
+ *
+ * The column is the window's end (or start) of tumble() in the select list,
+ * else the event-time column of the stream. Rows more than weir.keep behind
+ * the stream's time are deleted as the data moves on, in steps, not with every batch.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
+#include "catalog/stream.h"
+#include "delta/segments.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "view/shape.h"
+
+/* Is it one of weir's tumble() functions? */
+bool
+weir_is_tumble(RangeTblEntry *rte)
+{
+	FuncExpr   *call;
+	char	   *name;
+
+	if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
+		return false;
+	call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	if (!IsA(call, FuncExpr))
+		return false;
+	name = get_func_name(call->funcid);
+	return name && strcmp(name, "tumble") == 0 &&
+		getExtensionOfObject(ProcedureRelationId, call->funcid) == weir_extension_oid();
+}
+
+/* Where a column of the select list comes from. */
+typedef struct Origin
+{
+	AttrNumber	window;			/* 1: window_start, 2: window_end of tumble(); 0: no */
+	Oid			stream;			/* a column of this stream, or a window over it */
+	char	   *column;
+} Origin;
+
+static bool
+trace(Query *query, Node *node, Origin *origin)
+{
+	Var		   *var = (Var *) strip_implicit_coercions(node);
+	RangeTblEntry *rte;
+	ListCell   *lc;
+
+	if (!IsA(var, Var) || var->varlevelsup != 0 || var->varattno <= 0)
+		return false;
+	rte = rt_fetch(var->varno, query->rtable);
+	switch (rte->rtekind)
+	{
+		case RTE_FUNCTION:
+			if (!weir_is_tumble(rte))
+				return false;
+			(void) trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin);
+			origin->window = var->varattno;
+			return true;
+		case RTE_NAMEDTUPLESTORE:
+			origin->stream = strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
+			origin->column = strVal(list_nth(rte->eref->colnames, var->varattno - 1));
+			return true;
+		case RTE_JOIN:
+			return trace(query, list_nth(rte->joinaliasvars, var->varattno - 1), origin);
+		case RTE_SUBQUERY:
+			return trace(rte->subquery,
+						 (Node *) list_nth_node(TargetEntry, rte->subquery->targetList,
+												var->varattno - 1)->expr, origin);
+		case RTE_CTE:
+			foreach(lc, query->cteList)
+			{
+				CommonTableExpr *cte = lfirst(lc);
+				Query	   *below = (Query *) cte->ctequery;
+
+				if (rte->ctelevelsup == 0 && strcmp(cte->ctename, rte->ctename) == 0)
+					return trace(below, (Node *) list_nth_node(TargetEntry, below->targetList,
+															   var->varattno - 1)->expr, origin);
+			}
+			return false;
+		default:
+			return false;
+	}
+}
+
+/* Is it the column by which the stream's rows are kept? */
+static bool
+is_event_time(Origin *origin)
+{
+	Stream	   *stream = OidIsValid(origin->stream) ? weir_stream_get(origin->stream) : NULL;
+
+	return stream != NULL &&
+		strcmp(origin->column, stream->event_time ? stream->event_time : "_timestamp") == 0;
+}
+
+/* How well a column tells a row's age: 3 window_end, 2 window_start, 1 event time, 0 not at all. */
+static int
+rank_column(ViewShape *shape, TargetEntry *tle)
+{
+	Origin		origin = {0};
+
+	if (shape->grouped && !list_member_ptr(shape->keys, tle))
+		return 0;
+	if (!trace(shape->query, (Node *) tle->expr, &origin))
+		return 0;
+	if (origin.window != 0)
+		return origin.window == 2 ? 3 : 2;
+	return is_event_time(&origin) ? 1 : 0;
+}
+
+/*
+ * weir_first_event_column returns the number of a column that no row of the stream that
+ * counts in the view's row is older than: window_start over event time, or
+ * event time itself; 0 if there is none.
+ */
+int
+weir_first_event_column(ViewShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		Origin		origin = {0};
+
+		if (shape->grouped && !list_member_ptr(shape->keys, tle))
+			continue;
+		if (trace(shape->query, (Node *) tle->expr, &origin) &&
+			origin.window != 2 && is_event_time(&origin))
+			return tle->resno;
+	}
+	return 0;
+}
+
+/*
+ * weir_keep_column picks the column that weir.keep goes by; names: the
+ * columns' names. NULL if there is none; raises 0A000 then if one is required.
+ */
+char *
+weir_keep_column(ViewShape *shape, List *names, bool required)
+{
+	int			best = 0;
+	char	   *result = NULL;
+	ListCell   *lc,
+			   *ln;
+
+	forboth(lc, shape->query->targetList, ln, names)
+	{
+		int			rank = rank_column(shape, lfirst(lc));
+
+		if (rank > best)
+		{
+			best = rank;
+			result = lfirst(ln);
+		}
+	}
+	if (result == NULL && required)
+		weir_refuse(shape->name, "weir.keep needs a column that tells how old a row is, and the select list has none.",
+					"Add window_end or window_start of tumble(), or the stream's event-time column, to the select list (and to GROUP BY).");
+	return result;
+}

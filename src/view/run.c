@@ -1,0 +1,97 @@
+/*
+ * run.c
+ *	  Planning and running weir's statements over deltas.
+ *
+ * apply ⇒ run ⇒ PostgreSQL's planner and executor. The statement is a query
+ * tree, so SPI and its plan cache (which start from text) are not used; a plan's
+ * validity is the caller's concern (apply.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/stream.h"
+#include "access/table.h"
+#include "compat.h"
+#include "delta/delta.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
+#include "tcop/tcopprot.h"
+#include "utils/snapmgr.h"
+#include "view/shape.h"
+
+/* weir_run_rewrite locks what an analysed query names and applies views, rules and row security; query is scribbled on. */
+List *
+weir_run_rewrite(Query *query)
+{
+	AcquireRewriteLocks(query, true, false);
+	return pg_rewrite_query(query);
+}
+
+static void
+register_delta(QueryEnvironment *env, Oid stream, Delta *delta)
+{
+	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+
+	enr->md.name = weir_delta_name(stream);
+	enr->md.reliddesc = InvalidOid;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	if (delta)
+	{
+		enr->md.tupdesc = delta->desc;
+		enr->md.enrtuples = (double) delta->nrows;
+		enr->reldata = delta->rows;
+	}
+	else
+	{
+		Relation	rel = table_open(stream, AccessShareLock);
+
+		enr->md.tupdesc = weir_delta_desc(rel);
+		enr->reldata = tuplestore_begin_heap(false, false, 64);
+		table_close(rel, NoLock);
+	}
+	register_ENR(env, enr);
+}
+
+/* weir_run_environment registers a delta per stream; streams without one have no new rows. */
+QueryEnvironment *
+weir_run_environment(List *streams, List *deltas)
+{
+	QueryEnvironment *env = create_queryEnv();
+	ListCell   *ls,
+			   *ld;
+
+	foreach(ls, streams)
+	{
+		Delta	   *mine = NULL;
+
+		foreach(ld, deltas)
+		{
+			if (((Delta *) lfirst(ld))->stream == lfirst_oid(ls))
+				mine = lfirst(ld);
+		}
+		register_delta(env, lfirst_oid(ls), mine);
+	}
+	return env;
+}
+
+/* weir_run_plan runs a plan to its end under a new snapshot; returns the rows it processed. */
+uint64
+weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)
+{
+	QueryDesc  *desc;
+	uint64		processed;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	desc = CreateQueryDesc(plan, text, GetActiveSnapshot(), InvalidSnapshot,
+						   dest, NULL, env, 0);
+	ExecutorStart(desc, 0);
+	weir_compat_executor_run(desc);
+	processed = desc->estate->es_processed;
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+	return processed;
+}

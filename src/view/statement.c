@@ -1,0 +1,472 @@
+/*
+ * statement.c
+ *	  A view's shape as one statement: INSERT ... ON CONFLICT DO UPDATE.
+ *
+ * aggregates ⇒ statement ⇒ apply. The frame (which columns, which key, how old
+ * and new merge) is written as text and parsed under a pinned search_path; it
+ * names everything in full. Where the definition's query belongs, the frame has a placeholder
+ * sub-select of the same column types, which is then replaced by the query tree. So the
+ * user's expressions never go through text.
+ *
+ * In place:
+ *	  INSERT INTO v AS t (...) SELECT ... FROM <partial> ORDER BY keys
+ *	  ON CONFLICT (keys) DO UPDATE SET c = merge(t.c, excluded.c) WHERE changed
+ * With a state table:
+ *	  WITH weir_merged AS (<the same into the state table> RETURNING ...)
+ *	  INSERT INTO v AS t (...) SELECT ... FROM <final over weir_merged>
+ *	  ON CONFLICT (keys) DO UPDATE SET c = excluded.c WHERE changed
+ *
+ * Keys are sorted, so that two transactions lock rows in the same order.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "access/transam.h"
+#include "view/shape.h"
+
+/* --- parts of the text ------------------------------------------------------ */
+
+char *
+weir_statement_type(Oid type, int32 typmod)
+{
+	return format_type_extended(type, typmod,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* (SELECT NULL::type AS c1, ...): stands for a query with these targets. */
+char *
+weir_statement_placeholder(List *targets)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "(SELECT ");
+	foreach(lc, targets)
+	{
+		Node	   *expr = (Node *) ((TargetEntry *) lfirst(lc))->expr;
+		Oid			collation = exprCollation(expr);
+
+		appendStringInfo(&buf, "%sCAST(NULL AS %s)", i++ ? ", " : "",
+						 weir_statement_type(exprType(expr), exprTypmod(expr)));
+		if (OidIsValid(collation))
+			appendStringInfo(&buf, " COLLATE %s", generate_collation_name(collation));
+		appendStringInfo(&buf, " AS c%d", i);
+	}
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* name(c1, c2, ...) */
+static char *
+column_aliases(const char *name, int ncolumns)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s(", name);
+	for (int i = 1; i <= ncolumns; i++)
+		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* prefix.name, ... ; prefix may be NULL */
+static char *
+name_list(const char *prefix, List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, names)
+	{
+		if (buf.len > 0)
+			appendStringInfoString(&buf, ", ");
+		if (prefix)
+			appendStringInfo(&buf, "%s.", prefix);
+		appendStringInfoString(&buf, quote_identifier(lfirst(lc)));
+	}
+	return buf.data;
+}
+
+/* How a column takes in the delta's value, as SQL. */
+static char *
+merge_expression(StateColumn *state, const char *name)
+{
+	char	   *old = psprintf("t.%s", quote_identifier(name));
+	char	   *new = psprintf("excluded.%s", quote_identifier(name));
+	Oid			combinefn;
+	char	   *merged;
+
+	switch (state->merge)
+	{
+		case MERGE_NEW:
+			return new;
+		case MERGE_COUNT:
+			return psprintf("%s OPERATOR(pg_catalog.+) %s", old, new);
+		case MERGE_PLUS:
+			return psprintf("COALESCE(%s OPERATOR(pg_catalog.+) %s, %s, %s)", old, new, old, new);
+		case MERGE_COMBINE:
+			return psprintf("weir.combine('%u'::pg_catalog.regprocedure, %s, %s)", state->agg, old, new);
+		case MERGE_STATE:
+			return psprintf("weir.merge('%u'::pg_catalog.regprocedure, %s, %s)", state->agg, old, new);
+		case MERGE_FUNCTION:
+			break;
+	}
+	combinefn = weir_aggregate_combinefn(state->agg);
+	merged = psprintf("%s(%s, %s)",
+					  quote_qualified_identifier(get_namespace_name(get_func_namespace(combinefn)),
+												 get_func_name(combinefn)),
+					  old, new);
+	if (func_strict(combinefn))
+		merged = psprintf("COALESCE(%s, %s, %s)", merged, old, new);
+	return merged;
+}
+
+/* --- the two inserts ---------------------------------------------------------- */
+
+typedef struct UpsertTable
+{
+	char	   *name;			/* qualified, quoted */
+	List	   *columns;		/* of char *, all columns in order of the source */
+	List	   *keys;			/* of char *; NIL: one row */
+	List	   *values;			/* of char *: names of the other columns */
+	List	   *merges;			/* of char *: what they become, one per value */
+	List	   *watched;		/* of char *: merges to compare, to leave unchanged rows alone; NIL: always changed */
+} UpsertTable;
+
+static void
+append_conflict(StringInfo buf, UpsertTable *table)
+{
+	ListCell   *lc,
+			   *lm;
+	bool		first = true;
+
+	if (table->keys == NIL)
+		appendStringInfoString(buf, "\n ON CONFLICT ((true))");
+	else
+		appendStringInfo(buf, "\n ON CONFLICT (%s)", name_list(NULL, table->keys));
+	if (table->values == NIL)
+	{
+		appendStringInfoString(buf, " DO NOTHING");
+		return;
+	}
+	appendStringInfoString(buf, " DO UPDATE SET ");
+	forboth(lc, table->values, lm, table->merges)
+	{
+		appendStringInfo(buf, "%s%s = %s", first ? "" : ", ",
+						 quote_identifier(lfirst(lc)), (char *) lfirst(lm));
+		first = false;
+	}
+	if (table->watched == NIL)
+		return;
+	appendStringInfo(buf, "\n WHERE CAST(ROW(%s) AS pg_catalog.record) OPERATOR(pg_catalog.*<>) CAST(ROW(",
+					 name_list("t", table->values));
+	first = true;
+	foreach(lm, table->watched)
+	{
+		appendStringInfo(buf, "%s%s", first ? "" : ", ", (char *) lfirst(lm));
+		first = false;
+	}
+	appendStringInfoString(buf, ") AS pg_catalog.record)");
+}
+
+static void
+append_insert(StringInfo buf, UpsertTable *table, const char *source, const char *alias,
+			  List *order, bool upsert)
+{
+	bool		first = true;
+	ListCell   *lc;
+
+	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT ", table->name,
+					 name_list(NULL, table->columns));
+	for (int i = 1; i <= list_length(table->columns); i++)
+		appendStringInfo(buf, "%s%s.c%d", i > 1 ? ", " : "", alias, i);
+	appendStringInfo(buf, "\n FROM %s AS %s", source,
+					 column_aliases(alias, list_length(table->columns)));
+	foreach(lc, order)
+	{
+		appendStringInfo(buf, "%s%s.c%d", first ? "\n ORDER BY " : ", ", alias, lfirst_int(lc));
+		first = false;
+	}
+	if (upsert)
+		append_conflict(buf, table);
+}
+
+/* --- tables behind a shape ------------------------------------------------------ */
+
+static void
+refuse_changed_table(Relation rel, const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table of continuous view \"%s\" no longer fits its query", RelationGetRelationName(rel)),
+			 errdetail("Column \"%s\" was dropped or has another type.", column),
+			 errhint("Drop the view and create it again.")));
+}
+
+/*
+ * column_names returns today's names of a table's first columns, which stand
+ * for these targets: columns may have been renamed, and others added behind.
+ */
+static List *
+column_names(Oid relid, List *targets)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	List	   *names = NIL;
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, targets)
+	{
+		TargetEntry *tle = lfirst(lc);
+		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+
+		if (att == NULL || att->attisdropped ||
+			att->atttypid != exprType((Node *) tle->expr))
+			refuse_changed_table(rel, tle->resname ? tle->resname : "?");
+		names = lappend(names, pstrdup(NameStr(att->attname)));
+		i++;
+	}
+	table_close(rel, NoLock);
+	return names;
+}
+
+/* Does an update change the row in any case? A plain count(*) does. */
+static bool
+always_changes(List *states)
+{
+	ListCell   *lc;
+
+	foreach(lc, states)
+	{
+		StateColumn *state = lfirst(lc);
+		Aggref	   *agg = (Aggref *) state->partial;
+
+		if (state->merge == MERGE_COUNT && IsA(agg, Aggref) && agg->aggstar && agg->aggfilter == NULL)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_key_target(ViewShape *shape, TargetEntry *tle)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->keys)
+	{
+		if (((TargetEntry *) lfirst(lc))->resno == tle->resno)
+			return true;
+	}
+	return false;
+}
+
+/* The view's own table. values and merges are in the order of the target list without keys. */
+static void
+describe_result(ViewShape *shape, Oid relid, UpsertTable *table)
+{
+	ListCell   *lt,
+			   *ln;
+	int			i = 0;
+
+	memset(table, 0, sizeof(*table));
+	table->name = weir_relation_name(relid);
+	table->columns = column_names(relid, shape->query->targetList);
+	if (!shape->grouped)
+		return;
+	forboth(lt, shape->query->targetList, ln, table->columns)
+	{
+		char	   *name = lfirst(ln);
+
+		if (is_key_target(shape, lfirst(lt)))
+		{
+			table->keys = lappend(table->keys, name);
+			continue;
+		}
+		table->values = lappend(table->values, name);
+		if (shape->in_place)
+			table->merges = lappend(table->merges,
+									merge_expression(list_nth(shape->states, i++), name));
+		else
+			table->merges = lappend(table->merges,
+									psprintf("excluded.%s", quote_identifier(name)));
+	}
+	if (!shape->in_place || !always_changes(shape->states))
+		table->watched = table->merges;
+}
+
+static void
+describe_state(ViewShape *shape, Oid relid, UpsertTable *table)
+{
+	int			nkeys = list_length(shape->keys);
+	ListCell   *lc;
+	int			i = 0;
+
+	memset(table, 0, sizeof(*table));
+	table->name = weir_relation_name(relid);
+	table->columns = column_names(relid, shape->partial->targetList);
+	foreach(lc, table->columns)
+	{
+		char	   *name = lfirst(lc);
+
+		if (i < nkeys)
+			table->keys = lappend(table->keys, name);
+		else
+		{
+			table->values = lappend(table->values, name);
+			table->merges = lappend(table->merges,
+									merge_expression(list_nth(shape->states, i - nkeys), name));
+		}
+		i++;
+	}
+}
+
+/* Numbers of the source's columns that are keys. */
+static List *
+key_order(List *keys, bool by_resno)
+{
+	List	   *order = NIL;
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, keys)
+	{
+		i++;
+		order = lappend_int(order, by_resno ? ((TargetEntry *) lfirst(lc))->resno : i);
+	}
+	return order;
+}
+
+static char *
+statement_text(ViewShape *shape, Oid result, Oid state)
+{
+	StringInfoData buf;
+	UpsertTable table;
+	char	   *source = weir_statement_placeholder(shape->partial->targetList);
+
+	initStringInfo(&buf);
+	if (shape->in_place)
+	{
+		describe_result(shape, result, &table);
+		append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, true), shape->grouped);
+		return buf.data;
+	}
+	describe_state(shape, state, &table);
+	appendStringInfo(&buf, "WITH %s AS (", WEIR_MERGED);
+	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
+	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
+	describe_result(shape, result, &table);
+	append_insert(&buf, &table, weir_statement_placeholder(shape->final->targetList),
+				  WEIR_FINAL, NIL, true);
+	return buf.data;
+}
+
+/* --- text ⇒ tree ---------------------------------------------------------------- */
+
+/* weir_statement_parse analyses one statement; the caller has pinned the search_path. */
+Query *
+weir_statement_parse(const char *sql)
+{
+	List	   *raw = raw_parser(sql, RAW_PARSE_DEFAULT);
+
+	return parse_analyze_fixedparams(linitial_node(RawStmt, raw), sql, NULL, 0, NULL);
+}
+
+typedef struct Splice
+{
+	const char *alias;
+	Query	   *part;
+	int			found;
+} Splice;
+
+static bool
+splice_walker(Node *node, Splice *splice)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_SUBQUERY && strcmp(rte->eref->aliasname, splice->alias) == 0)
+		{
+			rte->subquery = splice->part;
+			splice->found++;
+		}
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, splice_walker, splice,
+								 QTW_EXAMINE_RTES_AFTER);
+	return expression_tree_walker(node, splice_walker, splice);
+}
+
+/* weir_statement_splice puts part in the place of the one placeholder with this alias. */
+void
+weir_statement_splice(Query *query, const char *alias, Query *part)
+{
+	Splice		splice = {alias, part, 0};
+
+	(void) splice_walker((Node *) query, &splice);
+	if (splice.found != 1)
+		elog(ERROR, "%d placeholders \"%s\" in weir's statement", splice.found, alias);
+}
+
+/* weir_statement_make returns the maintenance statement, analysed, not rewritten. */
+Query *
+weir_statement_make(ViewShape *shape, Oid result, Oid state)
+{
+	Query	   *query = weir_statement_parse(statement_text(shape, result, state));
+
+	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
+	if (shape->final)
+		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+	return query;
+}
+
+/* weir_view_shape understands a view's stored definition as it is today. */
+ViewShape *
+weir_view_shape(View *view)
+{
+	return weir_shape_make(weir_shape_definition(view->query_relid),
+						   get_rel_name(view->relid));
+}
+
+/*
+ * weir_view_statement makes a view's maintenance statement. The search_path
+ * is pinned inside; the caller is the view's owner.
+ */
+Query *
+weir_view_statement(View *view, List **streams)
+{
+	int			guc_level = NewGUCNestLevel();
+	ViewShape  *shape;
+	Query	   *query;
+
+	weir_view_scope_pin();
+	shape = weir_view_shape(view);
+	if (!shape->in_place && !OidIsValid(view->state_relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view %s has no table for its states", view->name),
+				 errdetail("A view below it was replaced by one of another shape."),
+				 errhint("Drop the view and create it again.")));
+	query = weir_statement_make(shape, view->relid, view->state_relid);
+	*streams = shape->streams;
+	AtEOXact_GUC(false, guc_level);
+	return query;
+}
