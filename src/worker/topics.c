@@ -451,7 +451,9 @@ weir_topics_refresh(Reader *reader)
 	bool		ok = refresh_topics(&refresh);
 
 	MemoryContextSwitchTo(oldcxt);
-	if (!ok)
+	if (!ok && worker.reload)
+		reader->topics_at = GetCurrentTimestamp();	/* the catalog changed meanwhile */
+	else if (!ok)
 		weir_reader_trouble(reader, refresh.error ? refresh.error : reader->last_error);
 	else
 	{
