@@ -75,16 +75,6 @@ log_callback(const rd_kafka_t *rk, int level, const char *fac, const char *text)
 		weir_kafka_arm(consumer);
 }
 
-/* Main thread, while the queue is read. */
-static void
-error_callback(rd_kafka_t *rk, int err, const char *reason, void *opaque)
-{
-	KafkaConsumer *consumer = opaque;
-
-	if (weir_kafka_log_put(&consumer->log, rd_kafka_err2name(err), reason))
-		weir_kafka_arm(consumer);
-}
-
 static void
 close_all(int code, Datum arg)
 {
@@ -182,8 +172,8 @@ open_consumer(KafkaConsumer *consumer, List *options, bool read_committed,
 		return false;
 	}
 	rd_kafka_conf_set_opaque(conf, consumer);
+	/* No error callback: without one errors are logged at once, instead of queued for a poll that may never come. */
 	rd_kafka_conf_set_log_cb(conf, log_callback);
-	rd_kafka_conf_set_error_cb(conf, error_callback);
 
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, size);
 	if (consumer->rk == NULL)
