@@ -89,6 +89,7 @@ weir_converter_create(DecodeRun *run, Oid type, int32 typmod)
 		Oid			base = getBaseTypeAndTypmod(type, &base_typmod);
 
 		converter->convert = weir_convert_domain;
+		run->runs_code = true;
 		converter->inner = weir_converter_create(run, base, base_typmod);
 	}
 	else if (kind == TYPTYPE_ENUM)

@@ -26,6 +26,7 @@ typedef struct DecodeRun
 	MemoryContext cxt;			/* lives as long as the decoder */
 	bool		utf8;			/* the database's encoding is UTF8: no conversion */
 	StreamTimeUnit time_unit;	/* of JSON numbers in time columns */
+	bool		runs_code;		/* defaults, checks or domains may run functions that need a snapshot */
 
 	/* the value at hand, for messages */
 	RowError   *error;

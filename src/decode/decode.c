@@ -6,8 +6,10 @@
  * its kin make Datums of the pieces, metadata.c adds what Kafka says, rules.c
  * fills in defaults and checks the row. Runs in a worker inside the batch's
  * transaction or in a backend (weir.decode); takes no locks, the caller holds
- * one on the stream. Defaults, checks and input functions may be users' code:
- * the caller decides as whom it runs.
+ * one on the stream. Defaults, checks and domains may call users' code, and
+ * workers are superusers: so everything here runs as the stream's owner,
+ * security restricted; an error leaves it to the (sub)transaction's abort to
+ * switch back.
  *
  * Memory: what is prepared lives in the decoder's context, the JSON parser in
  * malloc'd memory that ends with it; per row only pass-by-reference values
@@ -21,6 +23,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 typedef enum ColumnSource
 {
@@ -48,6 +51,7 @@ struct RowDecoder
 	MemoryContext cxt;
 	MemoryContextCallback on_reset;
 	DecodeRun	run;
+	Oid			owner;			/* of the stream */
 	StreamFormat format;
 	int			ncolumns;
 	Column	   *columns;
@@ -69,6 +73,34 @@ static const struct
 	{"_timestamp", FROM_TIMESTAMP},
 	{"_headers", FROM_HEADERS},
 };
+
+/* As whom the caller ran. */
+typedef struct Caller
+{
+	Oid			userid;
+	int			sec_context;
+	bool		pushed_snapshot;
+} Caller;
+
+/* Makes the stream's owner the current user, with a snapshot if code may run that needs one. */
+static inline void
+become_owner(Oid owner, bool runs_code, Caller *caller)
+{
+	GetUserIdAndSecContext(&caller->userid, &caller->sec_context);
+	SetUserIdAndSecContext(owner, caller->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	caller->pushed_snapshot = runs_code && !ActiveSnapshotSet();
+	if (caller->pushed_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static inline void
+become_caller(const Caller *caller)
+{
+	if (caller->pushed_snapshot)
+		PopActiveSnapshot();
+	SetUserIdAndSecContext(caller->userid, caller->sec_context);
+}
 
 static ColumnSource
 source_of_column(const char *name, StreamFormat format)
@@ -121,8 +153,11 @@ weir_decoder_create(Stream *stream, Relation rel, MemoryContext cxt)
 	MemoryContext old = MemoryContextSwitchTo(own);
 	TupleDesc	desc = RelationGetDescr(rel);
 	RowDecoder *decoder = palloc0(sizeof(RowDecoder));
+	Caller		caller;
 
+	become_owner(stream->owner, true, &caller);
 	decoder->cxt = own;
+	decoder->owner = stream->owner;
 	decoder->format = stream->format;
 	decoder->run.cxt = own;
 	decoder->run.utf8 = GetDatabaseEncoding() == PG_UTF8;
@@ -153,6 +188,7 @@ weir_decoder_create(Stream *stream, Relation rel, MemoryContext cxt)
 		create_reader(decoder);
 	}
 	MemoryContextSwitchTo(old);
+	become_caller(&caller);
 	return decoder;
 }
 
@@ -306,6 +342,7 @@ weir_decoder_row(RowDecoder *decoder, const WeirMessage *msg,
 		.callback = name_column,
 		.arg = &decoder->run
 	};
+	Caller		caller;
 	bool		fine;
 
 	decoder->run.error = error;
@@ -313,7 +350,9 @@ weir_decoder_row(RowDecoder *decoder, const WeirMessage *msg,
 	decoder->run.value = NULL;
 	decoder->run.input = NULL;
 	error_context_stack = &callback;
+	become_owner(decoder->owner, decoder->run.runs_code, &caller);
 	fine = decode_row(decoder, msg, values, isnull);
+	become_caller(&caller);
 	error_context_stack = callback.previous;
 	return fine;
 }

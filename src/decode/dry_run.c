@@ -3,9 +3,9 @@
  *	  weir.decode(stream, value, key): the row that a message would become.
  *
  * For users who want to know why a message is bad, before or after it is in
- * weir.dead_letters. Uses the very decoder of the worker, with the rights of
- * the stream's owner as the worker does, and keeps nothing. Sequences in
- * defaults move on. Takes AccessShareLock on the stream.
+ * weir.dead_letters. Uses the very decoder of the worker, which runs as the
+ * stream's owner, and keeps nothing. Sequences in defaults move on. Takes
+ * AccessShareLock on the stream.
  */
 #include "decode/decode.h"
 
@@ -77,8 +77,6 @@ weir_decode(PG_FUNCTION_ARGS)
 	Stream	   *stream;
 	Relation	rel;
 	WeirMessage msg = {.topic = ""};
-	Oid			save_userid;
-	int			save_sec_context;
 	int			guc_level;
 	Datum		json;
 
@@ -97,14 +95,13 @@ weir_decode(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		msg.key = message_bytes(PG_GETARG_TEXT_PP(2), &msg.key_len);
 
-	/* Defaults and checks are the owner's code: they run with the owner's rights. */
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(stream->owner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	/* Defaults run as the owner: nobody else may choose where their functions come from. */
 	guc_level = NewGUCNestLevel();
+	if (GetUserId() != stream->owner)
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	json = DirectFunctionCall1(row_to_json, decode_to_record(stream, rel, &msg));
 	AtEOXact_GUC(false, guc_level);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
 
 	table_close(rel, AccessShareLock);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json))));

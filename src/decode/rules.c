@@ -6,7 +6,7 @@
  * lets the finished row be checked, as an INSERT would. Constant defaults are
  * computed once; all others (clock_timestamp(), sequences) per row.
  * Expressions run in CurrentMemoryContext, which the caller resets per row,
- * with the rights of whoever is the current user.
+ * as the current user, whom decode.c has made the stream's owner.
  */
 #include "decode/rules.h"
 
@@ -79,6 +79,7 @@ prepare_column(RowRules *rules, ColumnRule *column, Relation rel, Form_pg_attrib
 			return;
 	}
 	column->expression = ExecInitExpr(expression, NULL);
+	rules->run->runs_code = true;
 }
 
 static void
@@ -86,6 +87,7 @@ prepare_checks(RowRules *rules, TupleConstr *constr)
 {
 	if (constr == NULL || constr->num_check == 0)
 		return;
+	rules->run->runs_code = true;
 	rules->checks = palloc0(constr->num_check * sizeof(CheckRule));
 	for (int i = 0; i < constr->num_check; i++)
 	{
@@ -122,7 +124,7 @@ weir_rules_create(DecodeRun *run, Relation rel)
 		column->attnum = att->attnum;
 		column->name = pstrdup(NameStr(att->attname));
 		column->not_null = att->attnotnull;
-		column->generated = att->attgenerated == ATTRIBUTE_GENERATED_STORED;
+		column->generated = att->attgenerated != '\0';
 		rules->any_not_null |= column->not_null;
 		rules->any_generated |= column->generated;
 		prepare_column(rules, column, rel, att);
