@@ -24,6 +24,20 @@ int			weir_max_partitions = 1024;
 int			weir_max_databases = 16;
 bool		weir_preloaded = false;
 
+/* The size of shared memory: PostgreSQL refuses such settings once the server runs. */
+static void
+define_preload_settings(void)
+{
+	DefineCustomIntVariable("weir.max_partitions",
+							"Partitions and views that the statistics have room for, in all databases.",
+							NULL, &weir_max_partitions, 1024, 64, 1000000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("weir.max_databases",
+							"Databases of this server that can have weir's workers.",
+							NULL, &weir_max_databases, 16, 1, 1000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+}
+
 static void
 define_settings(void)
 {
@@ -51,14 +65,6 @@ define_settings(void)
 							"Most rows of weir.dead_letters kept per stream; the oldest go first.",
 							NULL, &weir_dead_letter_limit, 100000, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("weir.max_partitions",
-							"Partitions and views that the statistics have room for, in all databases.",
-							NULL, &weir_max_partitions, 1024, 64, 1000000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("weir.max_databases",
-							"Databases of this server that can have weir's workers.",
-							NULL, &weir_max_databases, 16, 1, 1000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("weir");
 }
 
@@ -66,6 +72,8 @@ void
 _PG_init(void)
 {
 	weir_preloaded = process_shared_preload_libraries_in_progress;
+	if (weir_preloaded)
+		define_preload_settings();
 	define_settings();
 	weir_shmem_init();
 	weir_launcher_init();
