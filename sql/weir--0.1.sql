@@ -429,6 +429,22 @@ CREATE FUNCTION weir.resume(relation regclass) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_resume';
 COMMENT ON FUNCTION weir.resume(regclass) IS 'lets a paused or failed stream or continuous view go on from where it stopped';
 
+CREATE FUNCTION weir.seek(stream regclass, target text, rebuild boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_seek_text';
+COMMENT ON FUNCTION weir.seek(regclass, text, boolean) IS 'moves a stream to ''earliest'', ''latest'', a timestamp or offsets as JSON; rebuild empties its views and kept rows and builds them afresh from there';
+
+CREATE FUNCTION weir.seek(stream regclass, target timestamptz, rebuild boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_seek_time';
+COMMENT ON FUNCTION weir.seek(regclass, timestamptz, boolean) IS 'moves a stream to the first messages at or after a time; see weir.seek(regclass, text, boolean)';
+
+CREATE FUNCTION weir.seek(stream regclass, target jsonb, rebuild boolean DEFAULT false) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_seek_offsets';
+COMMENT ON FUNCTION weir.seek(regclass, jsonb, boolean) IS 'moves partitions of a stream to offsets, {"0": 12, "1": 0}; see weir.seek(regclass, text, boolean)';
+
+CREATE FUNCTION weir.retry(stream regclass) RETURNS bigint
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_retry';
+COMMENT ON FUNCTION weir.retry(regclass) IS 'applies a stream''s dead letters again and removes those that succeed; returns their number';
+
 -- The last thing CREATE EXTENSION does: the launcher looks for weir in this database at commit.
 CREATE FUNCTION weir.announce() RETURNS void
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_announce';

@@ -223,6 +223,9 @@ write_bad_messages(Batch *batch)
 	{
 		BadMessage *bad = lfirst(lc);
 
+		partition_of(batch->target, &batch->msgs[bad->msg])->bad++;
+		if (batch->target->again)
+			continue;			/* has its dead letter already */
 		weir_dead_letter_add(batch->stream->relid, InvalidOid, &batch->msgs[bad->msg],
 							 bad->error.sqlstate, bad->error.message, bad->error.detail);
 	}
@@ -688,7 +691,8 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 
 	decode_batch(&batch, &state, nmsgs);
 	write_bad_messages(&batch);
-	if (batch.delta->nrows > 0 && target->keep_rows && weir_stream_has_triggers(rel))
+	if (batch.delta->nrows > 0 && target->keep_rows && !target->again &&
+		weir_stream_has_triggers(rel))
 		fire_triggers(&batch);
 	result->rows = batch.delta->nrows;
 	if (batch.delta->nrows > 0)

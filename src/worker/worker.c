@@ -376,6 +376,15 @@ answer_requests(void)
 	uint64		request = pg_atomic_read_u64(&weir_hub(MyDatabaseId)->request);
 	ListCell   *lc;
 
+	/*
+	 * Who asks may have changed the catalog just before (weir.seek, a new
+	 * stream): the request was read first, so such a change is seen here.
+	 */
+	if (worker.generation != weir_generation())
+	{
+		worker.reload = true;
+		return;
+	}
 	foreach(lc, worker.readers)
 	{
 		Reader	   *reader = lfirst(lc);
