@@ -162,6 +162,7 @@ weir_ingest_check_event_time(Stream *stream, TimestampTz event_time)
 				 errmsg("%s", fault),
 				 errdetail("Stream %s, event time %s.", stream->name,
 						   timestamptz_to_str(event_time)),
+				 TIMESTAMP_NOT_FINITE(event_time) ? 0 :
 				 errhint("ALTER TABLE %s SET (weir.max_clock_skew = 'off') accepts any time.",
 						 stream->name)));
 }

@@ -450,6 +450,8 @@ weir_verify(PG_FUNCTION_ARGS)
 	SetTuplestoreDestReceiverParams(dest, rsinfo->setResult, CurrentMemoryContext, false, NULL, NULL);
 	(void) weir_run_plan(plan, "weir.verify", weir_run_environment(shape->streams, deltas), dest);
 	weir_view_scope_close(&scope);
+	foreach(lc, deltas)
+		weir_delta_free(lfirst(lc));
 	if (shape->joins_table)
 		ereport(NOTICE,
 				(errmsg("the query of continuous view %s joins tables", view->name),
