@@ -7,7 +7,8 @@ OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c)) \
 	$(patsubst %.cpp,%.o,$(wildcard src/*/*.cpp))
 
 PG_CPPFLAGS = -I$(srcdir)/src
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-declaration-after-statement
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
+	-Wno-clobbered -Wno-declaration-after-statement
 PG_CXXFLAGS = -std=c++17 -O3 -fPIC -Wall -Wextra -fvisibility=hidden
 SHLIB_LINK = -lrdkafka -lsimdjson -lstdc++ -lpthread
 
