@@ -39,7 +39,8 @@ my %types = (
 	'interval' => { kind => 'interval', make => sub { pick("'1 day'", "'24 hours'", "'1 mon -3 days'", "'-00:00:01.5'", "'0'") } },
 	'uuid' => { kind => 'noorder', make => sub { sprintf "'00000000-0000-4000-8000-%012d'", rand 4 } },
 	'bytea' => { kind => 'noorder', make => sub { pick("''", "'\\x00ff'", "'\\x6100'") } },
-	'jsonb' => { kind => 'noorder', make => sub { pick("'1'", "'null'", "'{\"a\": 1.50}'", "'[1, \"x\", null]'", "'\"s\"'") } },
+	# no null: in a message that is SQL's NULL
+	'jsonb' => { kind => 'noorder', make => sub { pick("'1'", "'true'", "'{\"a\": 1.50}'", "'[1, \"x\", null]'", "'\"s\"'") } },
 	'integer[]' => { kind => 'other', make => sub { pick("'{}'", "'{1,2}'", "'{2,NULL}'", "'{1}'") } },
 	'text[]' => { kind => 'other', make => sub { pick("'{}'", "'{a,\"b c\"}'", "'{NULL,\"NULL\"}'") } },
 	'mood' => { kind => 'other', make => sub { pick("'sad'", "'ok'", "'happy'") } },
