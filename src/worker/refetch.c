@@ -115,12 +115,12 @@ begin(Reader *reader)
 	if (weir_worker_of_partition(reader->stream, "", 0) != worker.index)
 	{
 		weir_stat_share(reader->stream, worker.index, SHARE_WAITING,
-						"kept rows are being read again");
+						"kept rows are being fetched again");
 		return;
 	}
 	if (reader->asked == 0)
 		ereport(LOG,
-				(errmsg("stream %s: kept rows were lost in a crash, reading them again from Kafka",
+				(errmsg("stream %s: kept rows were lost in a crash, fetching them again from Kafka",
 						reader->name)));
 	if (!weir_worker_transaction(prepare_body, &refetch, &reader->last_error, reader->cxt))
 	{
@@ -137,7 +137,7 @@ begin(Reader *reader)
 		weir_reader_trouble(reader, error);
 		return;
 	}
-	weir_stat_share(reader->stream, worker.index, SHARE_WAITING, "kept rows are being read again");
+	weir_stat_share(reader->stream, worker.index, SHARE_WAITING, "kept rows are being fetched again");
 }
 
 void
