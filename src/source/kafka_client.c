@@ -10,10 +10,12 @@
  * number and is dropped inside librdkafka when the queue is read; the unassign
  * raises the number before it returns.
  *
- * Group offsets, which only Kafka's tools read, go out through the admin
- * request AlterConsumerGroupOffsets and not through rd_kafka_commit:
- * an unanswered commit (no coordinator, no right on the group) holds back
- * every assignment of the same handle for 45 s.
+ * Group offsets, which only Kafka's tools read, are committed one request at
+ * a time. While a commit waits for a coordinator (none there, no right on the group)
+ * librdkafka holds back assignments: so it gives up after SESSION_TIMEOUT_MS,
+ * and we rest for COMMIT_REST_MS. (The admin request AlterConsumerGroupOffsets
+ * would not hold anything back, but fails an assertion inside librdkafka, 2.0.2 and
+ * 2.13, when the broker goes away at the wrong moment: it must not be used in a server.)
  *
  * Threads: main thread only. log_cb runs in librdkafka's threads and touches
  * only the ring of kafka_log.c and the eventfd.
@@ -46,7 +48,14 @@
 #define LEAST_QUEUED_BYTES	(INT64CONST(1024) * 1024)
 #define LEAST_QUEUED_MESSAGES 4000
 
-#define COMMIT_TIMEOUT_MS 10000
+/*
+ * weir has no session; this is how long a commit waits for the group's
+ * coordinator, and with it an assignment or the end of the consumer.
+ */
+#define SESSION_TIMEOUT_MS "500"
+
+/* Time without commits after one that failed. */
+#define COMMIT_REST_MS 10000
 
 /* syslog's levels; below warning librdkafka only chats. */
 #define LOG_LEVEL_WARNING 4
@@ -70,7 +79,8 @@ log_callback(const rd_kafka_t *rk, int level, const char *fac, const char *text)
 {
 	KafkaConsumer *consumer = rd_kafka_opaque(rk);
 
-	if (consumer != NULL && level <= LOG_LEVEL_WARNING &&
+	/* What "FAIL" says comes as an error, too, when the queue is read. */
+	if (consumer != NULL && level <= LOG_LEVEL_WARNING && strcmp(fac, "FAIL") != 0 &&
 		weir_kafka_log_put(&consumer->log, fac, text))
 		weir_kafka_arm(consumer);
 }
@@ -100,6 +110,7 @@ set_own_properties(rd_kafka_conf_t *conf, const char *group, bool read_committed
 	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "2", NULL, 0);
 
 	return weir_kafka_conf_put(conf, "group.id", group, text, size) &&
+		weir_kafka_conf_put(conf, "session.timeout.ms", SESSION_TIMEOUT_MS, text, size) &&
 		weir_kafka_conf_put(conf, "enable.auto.commit", "false", text, size) &&
 		weir_kafka_conf_put(conf, "enable.auto.offset.store", "false", text, size) &&
 		weir_kafka_conf_put(conf, "enable.partition.eof", "true", text, size) &&
@@ -172,7 +183,7 @@ open_consumer(KafkaConsumer *consumer, List *options, bool read_committed,
 		return false;
 	}
 	rd_kafka_conf_set_opaque(conf, consumer);
-	/* No error callback: without one errors are logged at once, instead of queued for a poll that may never come. */
+	/* Without an error callback, librdkafka logs errors; most when the queue is read. */
 	rd_kafka_conf_set_log_cb(conf, log_callback);
 
 	consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, size);
@@ -223,7 +234,8 @@ weir_kafka_open(List *options, const char *group, bool read_committed, Size memo
 
 /*
  * weir_kafka_close ends the consumer. Messages in batches become invalid: the
- * batches are reset. Takes a few ms; 5 s at the very worst (see kafka_connect.c).
+ * batches are reset. Takes a few ms; a second if a commit waits for its
+ * coordinator; 5 s at the very worst (see kafka_connect.c).
  */
 void
 weir_kafka_close(KafkaConsumer *consumer)
@@ -387,6 +399,7 @@ weir_kafka_pause(KafkaConsumer *consumer, bool pause)
 bool
 weir_kafka_next_event(KafkaConsumer *consumer, KafkaEvent *event)
 {
+	weir_kafka_serve_idle(consumer);
 	for (int i = 0; consumer->events && i < consumer->npartitions; i++)
 	{
 		KafkaPartition *entry = consumer->partitions[i];
@@ -419,12 +432,15 @@ weir_kafka_next_event(KafkaConsumer *consumer, KafkaEvent *event)
 	return weir_kafka_log_get(&consumer->log, event->text);
 }
 
-/* Sends the offsets that wait, if no commit is under way. */
+/* Sends the offsets that wait; no commit is under way. */
 static void
 send_commit(KafkaConsumer *consumer)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
+	rd_kafka_topic_partition_list_t *list;
 
+	if (consumer->commit_after > weir_kafka_now_ms())
+		return;
+	list = rd_kafka_topic_partition_list_new(4);
 	for (int i = 0; i < consumer->npartitions; i++)
 	{
 		KafkaPartition *entry = consumer->partitions[i];
@@ -435,20 +451,27 @@ send_commit(KafkaConsumer *consumer)
 		entry->commit = -1;
 	}
 	if (list->cnt > 0)
-	{
-		rd_kafka_AlterConsumerGroupOffsets_t *request =
-			rd_kafka_AlterConsumerGroupOffsets_new(consumer->group, list);
-		rd_kafka_AdminOptions_t *options =
-			rd_kafka_AdminOptions_new(consumer->rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS);
-		char		text[128];
-
-		(void) rd_kafka_AdminOptions_set_request_timeout(options, COMMIT_TIMEOUT_MS, text, sizeof(text));
-		rd_kafka_AlterConsumerGroupOffsets(consumer->rk, &request, 1, options, consumer->commits);
-		consumer->committing = true;
-		rd_kafka_AdminOptions_destroy(options);
-		rd_kafka_AlterConsumerGroupOffsets_destroy(request);
-	}
+		consumer->committing =
+			rd_kafka_commit_queue(consumer->rk, list, consumer->commits, NULL, NULL) ==
+			RD_KAFKA_RESP_ERR_NO_ERROR;
 	rd_kafka_topic_partition_list_destroy(list);
+	consumer->to_commit = false;
+}
+
+/* A commit failed: its offsets wait again, unless newer ones do. */
+static void
+restore_commit(KafkaConsumer *consumer, const rd_kafka_topic_partition_list_t *list)
+{
+	consumer->commit_after = weir_kafka_now_ms() + COMMIT_REST_MS;
+	for (int i = 0; list != NULL && i < list->cnt; i++)
+	{
+		KafkaPartition *entry = weir_kafka_find_partition(consumer, list->elems[i].topic,
+														  list->elems[i].partition);
+
+		if (entry != NULL && entry->commit < 0)
+			entry->commit = list->elems[i].offset;
+	}
+	consumer->to_commit = true;
 }
 
 /* weir_kafka_serve_commits takes the answer to a commit, then sends what came meanwhile. */
@@ -457,14 +480,14 @@ weir_kafka_serve_commits(KafkaConsumer *consumer)
 {
 	rd_kafka_event_t *answer;
 
-	if (!consumer->committing)
-		return;
-	while ((answer = rd_kafka_queue_poll(consumer->commits, 0)) != NULL)
+	while (consumer->committing && (answer = rd_kafka_queue_poll(consumer->commits, 0)) != NULL)
 	{
 		consumer->committing = false;
+		if (rd_kafka_event_error(answer) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			restore_commit(consumer, rd_kafka_event_topic_partition_list(answer));
 		rd_kafka_event_destroy(answer);
 	}
-	if (!consumer->committing)
+	if (consumer->to_commit && !consumer->committing)
 		send_commit(consumer);
 }
 
@@ -480,6 +503,7 @@ weir_kafka_commit(KafkaConsumer *consumer, const char *topic, int32 partition, i
 	if (entry == NULL)
 		return;
 	entry->commit = offset;
+	consumer->to_commit = true;
 	if (!consumer->committing)
 		send_commit(consumer);
 }

@@ -60,6 +60,8 @@ struct KafkaConsumer
 	int			fd;				/* eventfd that librdkafka writes to */
 	bool		paused;
 	bool		committing;		/* a commit is under way */
+	bool		to_commit;		/* some partition has an offset to commit */
+	int64		commit_after;	/* ms, CLOCK_MONOTONIC: none before, because one failed */
 	bool		wake_brokers;	/* librdkafka without fetch.queue.backoff.ms */
 	char	   *group;
 	char	   *username;		/* for wake_brokers; "" without SASL */
@@ -90,6 +92,7 @@ struct KafkaBatch
 };
 
 /* kafka_log.c */
+extern int64 weir_kafka_now_ms(void);
 extern void weir_kafka_log_init(KafkaLog *log);
 extern void weir_kafka_log_destroy(KafkaLog *log);
 extern bool weir_kafka_log_put(KafkaLog *log, const char *fac, const char *text);
@@ -108,5 +111,6 @@ extern void weir_kafka_serve_commits(KafkaConsumer *consumer);
 
 /* kafka_read.c */
 extern void weir_kafka_batch_detach(KafkaBatch *batch);
+extern void weir_kafka_serve_idle(KafkaConsumer *consumer);
 
 #endif							/* WEIR_KAFKA_INTERNAL_H */

@@ -13,8 +13,9 @@
 
 #define RING lengthof(((KafkaLog *) 0)->lines)
 
-static int64
-now_ms(void)
+/* weir_kafka_now_ms: a clock that nobody sets. Any thread. */
+int64
+weir_kafka_now_ms(void)
 {
 	struct timespec now;
 
@@ -53,7 +54,7 @@ bool
 weir_kafka_log_put(KafkaLog *log, const char *fac, const char *text)
 {
 	bool		taken = false;
-	int64		now = now_ms();
+	int64		now = weir_kafka_now_ms();
 
 	pthread_mutex_lock(&log->mutex);
 	if (now - log->window_start >= KAFKA_LOG_WINDOW_MS)

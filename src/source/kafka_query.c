@@ -93,6 +93,7 @@ weir_kafka_partitions(KafkaConsumer *consumer, const char *topic, int timeout_ms
 	int			slice;
 	int			n;
 
+	weir_kafka_serve_idle(consumer);
 	while ((slice = next_slice(&slices)) > 0)
 	{
 		n = ask_partitions(consumer->rk, topic, slice, &err);
@@ -124,6 +125,7 @@ ask_offset(KafkaConsumer *consumer, const char *topic, int32 partition, int64 ti
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	int			slice;
 
+	weir_kafka_serve_idle(consumer);
 	while ((slice = next_slice(slices)) > 0)
 	{
 		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);

@@ -221,6 +221,28 @@ take_event(KafkaConsumer *consumer, const rd_kafka_message_t *raw)
 	}
 }
 
+/*
+ * weir_kafka_serve_idle takes errors out of the queue of a consumer that has no
+ * partitions and so is never read: they would pile up there.
+ */
+void
+weir_kafka_serve_idle(KafkaConsumer *consumer)
+{
+	rd_kafka_message_t *raws[16];
+	int			n;
+
+	if (consumer->npartitions > 0)
+		return;
+	while ((n = rd_kafka_consume_batch_queue(consumer->queue, 0, raws, lengthof(raws))) > 0)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			take_event(consumer, raws[i]);
+			rd_kafka_message_destroy(raws[i]);
+		}
+	}
+}
+
 /* Takes n raw messages that lie behind the batch's last one, keeps those that are wanted. */
 static void
 take_messages(KafkaConsumer *consumer, KafkaBatch *batch, rd_kafka_message_t **raws, int n)
