@@ -135,7 +135,10 @@ COMMENT ON SEQUENCE weir.arrival IS 'internal: arrival numbers of INSERTed rows'
 
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.stream_def
   FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.view_def
+-- not batch: it goes up with every batch of a view that has a weir.notify trigger
+CREATE TRIGGER changed AFTER INSERT OR DELETE OR TRUNCATE OR
+  UPDATE OF view, query, state, streams, emit, strategy, lateness, keep, keep_column, unmatched, settings, status, error
+  ON weir.view_def
   FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
 
 SELECT pg_catalog.pg_extension_config_dump('weir.stream_def', '');
@@ -272,6 +275,175 @@ CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, time_zone text)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
   AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)) WHERE ts IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, text) IS 'tumbling windows on the calendar of a time zone; ts and the result are in UTC';
+
+CREATE FUNCTION weir.hop_count(interval, interval) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_count';
+COMMENT ON FUNCTION weir.hop_count(interval, interval) IS 'internal: windows of a size and step that one row is in, at most';
+
+CREATE FUNCTION weir.hop_count(interval, interval, boolean) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_count';
+COMMENT ON FUNCTION weir.hop_count(interval, interval, boolean) IS 'internal: the same where days may be longer than 24 hours';
+
+CREATE FUNCTION weir.hop_start(timestamptz, interval, interval, integer) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_start';
+COMMENT ON FUNCTION weir.hop_start(timestamptz, interval, interval, integer) IS 'internal: start of the n-th hopping window of a time, counted backwards';
+
+CREATE FUNCTION weir.hop_end(timestamptz, interval, interval, integer) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_end';
+COMMENT ON FUNCTION weir.hop_end(timestamptz, interval, interval, integer) IS 'internal: end of the n-th hopping window of a time, counted backwards';
+
+CREATE FUNCTION weir.hop_start(timestamptz, interval, interval, integer, timestamptz) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_start';
+COMMENT ON FUNCTION weir.hop_start(timestamptz, interval, interval, integer, timestamptz) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.hop_end(timestamptz, interval, interval, integer, timestamptz) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_end';
+COMMENT ON FUNCTION weir.hop_end(timestamptz, interval, interval, integer, timestamptz) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_cumulate_end';
+COMMENT ON FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer) IS 'internal: end of the n-th cumulating window of the tumbling window of a time; NULL: there are not so many';
+
+CREATE FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer, timestamptz) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_cumulate_end';
+COMMENT ON FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer, timestamptz) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.hop_start(timestamp, interval, interval, integer) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_start';
+COMMENT ON FUNCTION weir.hop_start(timestamp, interval, interval, integer) IS 'internal: start of the n-th hopping window of a time, counted backwards';
+
+CREATE FUNCTION weir.hop_end(timestamp, interval, interval, integer) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_end';
+COMMENT ON FUNCTION weir.hop_end(timestamp, interval, interval, integer) IS 'internal: end of the n-th hopping window of a time, counted backwards';
+
+CREATE FUNCTION weir.hop_start(timestamp, interval, interval, integer, timestamp) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_start';
+COMMENT ON FUNCTION weir.hop_start(timestamp, interval, interval, integer, timestamp) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.hop_end(timestamp, interval, interval, integer, timestamp) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_end';
+COMMENT ON FUNCTION weir.hop_end(timestamp, interval, interval, integer, timestamp) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.cumulate_end(timestamp, interval, interval, integer) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_cumulate_end';
+COMMENT ON FUNCTION weir.cumulate_end(timestamp, interval, interval, integer) IS 'internal: end of the n-th cumulating window of the tumbling window of a time; NULL: there are not so many';
+
+CREATE FUNCTION weir.cumulate_end(timestamp, interval, interval, integer, timestamp) RETURNS timestamp
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_cumulate_end';
+COMMENT ON FUNCTION weir.cumulate_end(timestamp, interval, interval, integer, timestamp) IS 'internal: the same, aligned to an origin';
+
+CREATE FUNCTION weir.hop_start(timestamptz, interval, interval, integer, text) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_start_zone';
+COMMENT ON FUNCTION weir.hop_start(timestamptz, interval, interval, integer, text) IS 'internal: the same, on the calendar of a time zone';
+
+CREATE FUNCTION weir.hop_end(timestamptz, interval, interval, integer, text) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_hop_end_zone';
+COMMENT ON FUNCTION weir.hop_end(timestamptz, interval, interval, integer, text) IS 'internal: the same, on the calendar of a time zone';
+
+CREATE FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer, text) RETURNS timestamptz
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_cumulate_end_zone';
+COMMENT ON FUNCTION weir.cumulate_end(timestamptz, interval, interval, integer, text) IS 'internal: the same, on the calendar of a time zone';
+
+CREATE FUNCTION weir.in_window_support(internal) RETURNS internal
+  LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'weir_in_window_support';
+COMMENT ON FUNCTION weir.in_window_support(internal) IS 'internal: tells the planner how many rows weir.in_window leaves';
+
+CREATE FUNCTION weir.in_window(timestamptz, timestamptz) RETURNS boolean
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SUPPORT weir.in_window_support AS 'MODULE_PATHNAME', 'weir_in_window';
+COMMENT ON FUNCTION weir.in_window(timestamptz, timestamptz) IS 'internal: is a time before the end of a window?';
+
+CREATE FUNCTION weir.in_window(timestamp, timestamp) RETURNS boolean
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE SUPPORT weir.in_window_support AS 'MODULE_PATHNAME', 'weir_in_window';
+COMMENT ON FUNCTION weir.in_window(timestamp, timestamp) IS 'internal: is a time before the end of a window?';
+
+/*
+ * hop() and cumulate(): as tumble(), but a row is in several windows. They are inlined
+ * as a join with the numbers of its windows, which the planner counts exactly.
+ */
+
+CREATE FUNCTION @extschema@.hop(ts timestamptz, size interval, advance interval)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.hop_start(ts, size, advance, n), weir.hop_end(ts, size, advance, n)
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.hop_end(ts, size, advance, n)) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamptz, interval, interval) IS 'hopping windows of this size, one every advance, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.hop(ts timestamptz, size interval, advance interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.hop_start(ts, size, advance, n, origin), weir.hop_end(ts, size, advance, n, origin)
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.hop_end(ts, size, advance, n, origin)) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamptz, interval, interval, timestamptz) IS 'hopping windows of this size, one every advance, aligned to an origin';
+
+CREATE FUNCTION @extschema@.hop(ts timestamptz, size interval, advance interval, time_zone text)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.hop_start(ts, size, advance, n, time_zone), weir.hop_end(ts, size, advance, n, time_zone)
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance, true) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.hop_end(ts, size, advance, n, time_zone)) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamptz, interval, interval, text) IS 'hopping windows of this size, one every advance, on the calendar of a time zone';
+
+CREATE FUNCTION @extschema@.hop(ts timestamp, size interval, advance interval)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.hop_start(ts, size, advance, n), weir.hop_end(ts, size, advance, n)
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.hop_end(ts, size, advance, n)) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval) IS 'hopping windows of this size, one every advance, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.hop(ts timestamp, size interval, advance interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.hop_start(ts, size, advance, n, pg_catalog.timezone('UTC'::pg_catalog.text, origin)), weir.hop_end(ts, size, advance, n, pg_catalog.timezone('UTC'::pg_catalog.text, origin))
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.hop_end(ts, size, advance, n, pg_catalog.timezone('UTC'::pg_catalog.text, origin))) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, timestamptz) IS 'hopping windows of this size, one every advance, aligned to an origin';
+
+CREATE FUNCTION @extschema@.hop(ts timestamp, size interval, advance interval, time_zone text)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.hop_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, advance, n, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.hop_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, advance, n, time_zone))
+    FROM pg_catalog.generate_series(0, weir.hop_count(size, advance, true) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(pg_catalog.timezone('UTC'::pg_catalog.text, ts), weir.hop_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, advance, n, time_zone)) $$;
+COMMENT ON FUNCTION @extschema@.hop(timestamp, interval, interval, text) IS 'hopping windows of this size, one every advance, on the calendar of a time zone';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, max_size interval, step interval)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.window_start(ts, max_size), weir.cumulate_end(ts, max_size, step, n)
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.cumulate_end(ts, max_size, step, n)) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, max_size interval, step interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.window_start(ts, max_size, origin), weir.cumulate_end(ts, max_size, step, n, origin)
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.cumulate_end(ts, max_size, step, n, origin)) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval, timestamptz) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, aligned to an origin';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamptz, max_size interval, step interval, time_zone text)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.window_start(ts, max_size, time_zone), weir.cumulate_end(ts, max_size, step, n, time_zone)
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step, true) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.cumulate_end(ts, max_size, step, n, time_zone)) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamptz, interval, interval, text) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, on the calendar of a time zone';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, max_size interval, step interval)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.window_start(ts, max_size), weir.cumulate_end(ts, max_size, step, n)
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.cumulate_end(ts, max_size, step, n)) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, aligned to 1970-01-01 UTC';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, max_size interval, step interval, origin timestamptz)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT weir.window_start(ts, max_size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)), weir.cumulate_end(ts, max_size, step, n, pg_catalog.timezone('UTC'::pg_catalog.text, origin))
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(ts, weir.cumulate_end(ts, max_size, step, n, pg_catalog.timezone('UTC'::pg_catalog.text, origin))) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval, timestamptz) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, aligned to an origin';
+
+CREATE FUNCTION @extschema@.cumulate(ts timestamp, max_size interval, step interval, time_zone text)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 5
+  AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), max_size, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.cumulate_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), max_size, step, n, time_zone))
+    FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step, true) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(pg_catalog.timezone('UTC'::pg_catalog.text, ts), weir.cumulate_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), max_size, step, n, time_zone)) $$;
+COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval, text) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, on the calendar of a time zone';
 
 ----------------------------------------------------------------------
 -- Continuous views: states of aggregates
@@ -444,6 +616,144 @@ COMMENT ON FUNCTION weir.seek(regclass, jsonb, boolean) IS 'moves partitions of 
 CREATE FUNCTION weir.retry(stream regclass) RETURNS bigint
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_retry';
 COMMENT ON FUNCTION weir.retry(regclass) IS 'applies a stream''s dead letters again and removes those that succeed; returns their number';
+
+-- [sinks]
+----------------------------------------------------------------------
+-- Sinks: NOTIFY, the outbox, Kafka
+----------------------------------------------------------------------
+
+-- Who publishes what to where. Not dumped: a restored database is another publisher.
+CREATE TABLE weir.sink (
+  id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  trigger  oid,                             -- NULL: weir.produce()
+  relation oid,
+  server   name NOT NULL,
+  owner    oid NOT NULL,                    -- whose user mapping the publisher uses
+  topic    text,
+  delivery text NOT NULL CHECK (delivery IN ('exactly_once', 'at_least_once')),
+  paused   boolean NOT NULL DEFAULT false
+);
+CREATE UNIQUE INDEX sink_trigger ON weir.sink (trigger) WHERE trigger IS NOT NULL;
+CREATE UNIQUE INDEX sink_produce ON weir.sink (server, owner) WHERE trigger IS NULL;
+COMMENT ON TABLE weir.sink IS 'internal: publish triggers, and roles that use weir.produce(); see weir.stat_sinks';
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON weir.sink
+  FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
+
+-- How far a sink has come. For exactly_once the truth is in Kafka (topic weir-progress); this follows it.
+CREATE TABLE weir.sink_progress (
+  sink     bigint PRIMARY KEY,
+  done     pg_snapshot NOT NULL,            -- sent: what this snapshot sees,
+  target   pg_snapshot,                     -- and what this one sees up to seq
+  seq      bigint NOT NULL,
+  hint     bigint,                          -- offset of a record in weir-progress to start looking from
+  sent     bigint NOT NULL DEFAULT 0,
+  bytes    bigint NOT NULL DEFAULT 0,
+  retries  bigint NOT NULL DEFAULT 0,
+  error    text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.sink_progress IS 'internal: what each sink has sent; see weir.stat_sinks';
+
+-- What waits to be sent, in chunks of records (src/sink/record.h).
+CREATE TABLE weir.outbox (
+  sink     bigint NOT NULL,
+  seq      bigint NOT NULL,                 -- order of sending
+  xid      xid8 NOT NULL,
+  at       timestamptz NOT NULL,
+  records  integer NOT NULL,
+  payload  bytea STORAGE EXTERNAL NOT NULL
+);
+COMMENT ON TABLE weir.outbox IS 'internal: changes on their way to Kafka; see weir.stat_sinks';
+DO $$
+BEGIN
+  FOR i IN 0..7 LOOP
+    EXECUTE pg_catalog.format('CREATE TABLE weir.outbox_%s () INHERITS (weir.outbox)'
+      ' WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)', i);
+    EXECUTE pg_catalog.format('CREATE INDEX ON weir.outbox_%s (sink, seq)', i);
+    EXECUTE pg_catalog.format('CREATE INDEX ON weir.outbox_%s (xid)', i);
+    EXECUTE pg_catalog.format('COMMENT ON TABLE weir.outbox_%s IS ''internal: a segment of weir.outbox''', i);
+  END LOOP;
+END
+$$;
+CREATE SEQUENCE weir.outbox_seq;
+COMMENT ON SEQUENCE weir.outbox_seq IS 'internal: numbers of weir.outbox';
+CREATE TABLE weir.outbox_state (
+  current integer NOT NULL                  -- the segment that is being filled
+);
+INSERT INTO weir.outbox_state VALUES (0);
+COMMENT ON TABLE weir.outbox_state IS 'internal: which segment of weir.outbox is being filled';
+
+CREATE FUNCTION weir.outbox_records(payload bytea)
+  RETURNS TABLE (topic text, partition integer, key bytea, value bytea, headers jsonb, "timestamp" timestamptz)
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_outbox_records';
+COMMENT ON FUNCTION weir.outbox_records(bytea) IS 'the records in a chunk of weir.outbox';
+
+CREATE VIEW weir.sink_name AS
+  SELECT s.id, s.owner,
+         CASE WHEN s.trigger IS NULL
+              THEN pg_catalog.format('produce(%s, %s)', s.server, pg_catalog.pg_get_userbyid(s.owner))
+              ELSE COALESCE(pg_catalog.format('%I.%I.%I', n.nspname, c.relname, t.tgname),
+                            pg_catalog.format('dropped(%s)', s.id)) END AS name
+    FROM weir.sink s
+    LEFT JOIN pg_catalog.pg_trigger t ON t.oid = s.trigger
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+COMMENT ON VIEW weir.sink_name IS 'internal: how sinks are called in weir.stat_sinks';
+
+CREATE VIEW weir.stat_sinks WITH (security_barrier) AS
+  SELECT n.name AS sink, s.server, s.topic,
+         COALESCE(p.sent, 0) AS sent, COALESCE(p.bytes, 0) AS bytes,
+         COALESCE(w.records, 0) AS pending,
+         COALESCE(GREATEST(pg_catalog.extract('epoch', pg_catalog.clock_timestamp() - w.oldest), 0), 0) AS pending_seconds,
+         COALESCE(p.retries, 0) AS retries,
+         CASE WHEN s.paused AND p.error IS NOT NULL THEN 'failed'
+              WHEN s.paused THEN 'paused'
+              WHEN p.error IS NOT NULL THEN 'waiting'
+              ELSE 'running' END AS state,
+         p.error
+    FROM weir.sink s
+    JOIN weir.sink_name n ON n.id = s.id
+    LEFT JOIN weir.sink_progress p ON p.sink = s.id
+    CROSS JOIN LATERAL (
+      SELECT pg_catalog.sum(o.records)::bigint AS records, pg_catalog.min(o.at) AS oldest
+        FROM weir.outbox o
+       WHERE o.sink = s.id AND NOT COALESCE(
+               pg_catalog.pg_visible_in_snapshot(o.xid, p.done) OR
+               (o.seq <= p.seq AND pg_catalog.pg_visible_in_snapshot(o.xid, p.target)), false)) w
+   WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW weir.stat_sinks IS 'one row per publish trigger, and per role that uses weir.produce(): records sent, records waiting, state and error; visible to the publishing role';
+GRANT SELECT ON weir.stat_sinks TO PUBLIC;
+
+CREATE FUNCTION weir.notify() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_notify';
+COMMENT ON FUNCTION weir.notify() IS 'trigger function weir.notify(''channel'' [, ''columns=a,b''] [, ''key=a,b''] [, ''channel_column=c'']): sends each change as a notice {"view", "op", "batch", "row"}';
+
+CREATE FUNCTION weir.publish() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_publish';
+COMMENT ON FUNCTION weir.publish() IS 'trigger function weir.publish(''server'', ''topic'' [, ''name=value'' ...]): sends each change to a Kafka topic, exactly once; key=, columns=, format=json|text, delete=tombstone|record|ignore, headers=, partition=, timestamp=, topic_column=, nulls=keep|omit, changes=last|all, delivery=exactly_once|at_least_once';
+
+CREATE FUNCTION weir.produce(server name, topic text, key text, value text, headers jsonb DEFAULT NULL) RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_produce_text';
+COMMENT ON FUNCTION weir.produce(name, text, text, text, jsonb) IS 'sends a record to a Kafka topic when the transaction commits';
+
+CREATE FUNCTION weir.produce(server name, topic text, key bytea, value bytea, headers jsonb DEFAULT NULL) RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_produce_bytea';
+COMMENT ON FUNCTION weir.produce(name, text, bytea, bytea, jsonb) IS 'sends a record of bytes to a Kafka topic when the transaction commits';
+
+CREATE FUNCTION weir.snapshot(view regclass, trigger_name name) RETURNS bigint
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_snapshot';
+COMMENT ON FUNCTION weir.snapshot(regclass, name) IS 'publishes the present contents of a table or view through one of its weir.publish triggers, before all later changes; returns the number of rows';
+
+CREATE FUNCTION weir.pause_sink(sink text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_pause_sink';
+COMMENT ON FUNCTION weir.pause_sink(text) IS 'stops sending for a sink (a name in weir.stat_sinks); its records wait in the outbox';
+
+CREATE FUNCTION weir.resume_sink(sink text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_resume_sink';
+COMMENT ON FUNCTION weir.resume_sink(text) IS 'lets a paused or failed sink (a name in weir.stat_sinks) go on';
+
+CREATE FUNCTION weir.discard(sink text, records integer DEFAULT 1) RETURNS bigint
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_discard';
+COMMENT ON FUNCTION weir.discard(text, integer) IS 'moves the first waiting records of a paused or failed sink to weir.dead_letters; returns their number';
 
 -- The last thing CREATE EXTENSION does: the launcher looks for weir in this database at commit.
 CREATE FUNCTION weir.announce() RETURNS void

@@ -19,15 +19,12 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "view/window.h"
 
 PG_FUNCTION_INFO_V1(weir_window_start);
 PG_FUNCTION_INFO_V1(weir_window_end);
 PG_FUNCTION_INFO_V1(weir_window_start_zone);
 PG_FUNCTION_INFO_V1(weir_window_end_zone);
-
-/* 1970-01-01 00:00 in microseconds since 2000-01-01 */
-#define UNIX_EPOCH_TIMESTAMP \
-	((Timestamp) (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
 static void
 refuse_size(const char *detail)
@@ -98,11 +95,20 @@ length_boundary(Timestamp ts, int64 length, Timestamp origin, int n)
 	return result;
 }
 
-static Timestamp
-boundary(Timestamp ts, const Interval *size, Timestamp origin, int n)
+int64
+weir_window_length(const Interval *size)
 {
 	int64		length;
 
+	if (pg_mul_s64_overflow(size->day, USECS_PER_DAY, &length) ||
+		pg_add_s64_overflow(length, size->time, &length) || length <= 0)
+		refuse_size("It must be positive.");
+	return length;
+}
+
+Timestamp
+weir_window_boundary(Timestamp ts, const Interval *size, Timestamp origin, int n)
+{
 	if (TIMESTAMP_NOT_FINITE(ts))
 		return ts;
 	if (size->month != 0)
@@ -113,62 +119,59 @@ boundary(Timestamp ts, const Interval *size, Timestamp origin, int n)
 			refuse_size("It must be positive.");
 		return month_boundary(ts, size->month, origin, n);
 	}
-	if (pg_mul_s64_overflow(size->day, USECS_PER_DAY, &length) ||
-		pg_add_s64_overflow(length, size->time, &length) || length <= 0)
-		refuse_size("It must be positive.");
-	return length_boundary(ts, length, origin, n);
+	return length_boundary(ts, weir_window_length(size), origin, n);
 }
 
 /* weir.window_start(ts, size, origin), for timestamp and timestamptz; origin NULL: 1970-01-01 UTC */
 Datum
 weir_window_start(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMP(boundary(PG_GETARG_TIMESTAMP(0), PG_GETARG_INTERVAL_P(1),
-								 PG_NARGS() > 2 ? PG_GETARG_TIMESTAMP(2) : UNIX_EPOCH_TIMESTAMP, 0));
+	PG_RETURN_TIMESTAMP(weir_window_boundary(PG_GETARG_TIMESTAMP(0), PG_GETARG_INTERVAL_P(1),
+								 PG_NARGS() > 2 ? PG_GETARG_TIMESTAMP(2) : WEIR_WINDOW_EPOCH, 0));
 }
 
 Datum
 weir_window_end(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMP(boundary(PG_GETARG_TIMESTAMP(0), PG_GETARG_INTERVAL_P(1),
-								 PG_NARGS() > 2 ? PG_GETARG_TIMESTAMP(2) : UNIX_EPOCH_TIMESTAMP, 1));
+	PG_RETURN_TIMESTAMP(weir_window_boundary(PG_GETARG_TIMESTAMP(0), PG_GETARG_INTERVAL_P(1),
+								 PG_NARGS() > 2 ? PG_GETARG_TIMESTAMP(2) : WEIR_WINDOW_EPOCH, 1));
 }
 
-static Timestamp
-to_local(Datum zone, TimestampTz ts)
+Timestamp
+weir_window_to_local(Datum zone, TimestampTz ts)
 {
 	return DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone, zone, TimestampTzGetDatum(ts)));
 }
 
-static TimestampTz
-from_local(Datum zone, Timestamp ts)
+TimestampTz
+weir_window_from_local(Datum zone, Timestamp ts)
 {
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone, TimestampGetDatum(ts)));
 }
 
-static TimestampTz
-zone_boundary(TimestampTz ts, const Interval *size, Datum zone, int n)
+TimestampTz
+weir_window_zone_boundary(TimestampTz ts, const Interval *size, Datum zone, int n)
 {
 	if (TIMESTAMP_NOT_FINITE(ts))
 		return ts;
 	if (size->month == 0 && size->day == 0)
-		return boundary(ts, size, from_local(zone, UNIX_EPOCH_TIMESTAMP), n);
+		return weir_window_boundary(ts, size, weir_window_from_local(zone, WEIR_WINDOW_EPOCH), n);
 	if (size->month == 0 && size->time != 0)
 		refuse_size("In a time zone, days cannot be mixed with times.");
-	return from_local(zone, boundary(to_local(zone, ts), size, UNIX_EPOCH_TIMESTAMP, n));
+	return weir_window_from_local(zone, weir_window_boundary(weir_window_to_local(zone, ts), size, WEIR_WINDOW_EPOCH, n));
 }
 
 /* weir.window_start(ts, size, time_zone) */
 Datum
 weir_window_start_zone(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(zone_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1),
+	PG_RETURN_TIMESTAMPTZ(weir_window_zone_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1),
 										PG_GETARG_DATUM(2), 0));
 }
 
 Datum
 weir_window_end_zone(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(zone_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1),
+	PG_RETURN_TIMESTAMPTZ(weir_window_zone_boundary(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1),
 										PG_GETARG_DATUM(2), 1));
 }
