@@ -33,8 +33,12 @@ sub applied
 sub await_server
 {
 	my ($node) = @_;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-	return;
+	for (1 .. 20)
+	{
+		# psql may be turned away before it has read its input, which IPC::Run calls an error
+		return if eval { $node->poll_query_until('postgres', 'SELECT true') };
+	}
+	die "the server did not come back: $@";
 }
 
 # kill -9 of the postmaster. Its children notice and leave; only then can a new one start.
