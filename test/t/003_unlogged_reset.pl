@@ -36,7 +36,7 @@ for my $round (1 .. 2)
 	is($node->safe_psql('postgres', "SELECT batch FROM weir.views WHERE view = 'sales'::regclass"), $batch, "round $round: the view was not touched");
 	same($node, 'sales', $oracle, "round $round: the view is as before");
 	my $text = slurp_file($node->logfile, $log);
-	my @said = $text =~ /(LOG: [^\n]*fetch[^\n]*)/g;
+	my @said = $text =~ /(LOG: [^\n]*kept rows were lost[^\n]*)/g;
 	is(scalar(@said), 1, "round $round: logged once") or diag(join("\n", @said));
 }
 
@@ -51,7 +51,7 @@ is(positions($node, 'orders'), kafka()->ends($topic), 'positions are at the end'
 my $log = -s $node->logfile;
 $node->restart;
 wait_for($node, 'orders');
-unlike(slurp_file($node->logfile, $log), qr/LOG: [^\n]*fetch/, 'a clean restart has nothing to fetch');
+unlike(slurp_file($node->logfile, $log), qr/kept rows were lost/, 'a clean restart has nothing to fetch');
 
 # A logged stream survives by itself.
 $node->safe_psql('postgres', <<SQL);

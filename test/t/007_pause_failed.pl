@@ -72,8 +72,7 @@ same($node, 'other', oracle(), 'nobody counts twice');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.dead_letters'), '0', 'no row was to blame');
 
 # A row that one view cannot take: dead letter of that view only.
-$node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW inverse WITH (weir.continuous) AS SELECT city, sum(1 / amount) AS s, count(*) AS n FROM orders GROUP BY city');
-my $before = $node->safe_psql('postgres', 'SELECT sum(n) FROM inverse');
+$node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW inverse WITH (weir.continuous) AS SELECT city, sum(1 / amount) AS s, count(*) AS n FROM orders GROUP BY city WITH NO DATA');
 kafka()->put($topic,
 	'{"order_id": -1, "city": "new", "amount": 2, "ordered_at": "2024-01-01T00:00:00Z"}',
 	'{"order_id": -2, "city": "new", "amount": 0, "ordered_at": "2024-01-01T00:00:00Z"}',

@@ -11,7 +11,7 @@ use WeirTest;
 my $node = weir_node();
 my $topic = topic('orders');
 kafka()->create($topic, 1);
-make_kafka_server($node);
+$node->safe_psql('postgres', "CREATE SERVER kafka FOREIGN DATA WRAPPER weir_kafka OPTIONS (bootstrap_servers '@{[ kafka()->bootstrap ]}')");
 sub order { my ($i) = @_; return qq({"order_id": $i, "city": "c", "amount": 1, "ordered_at": "2024-01-01T00:00:00Z"}); }
 
 # From the message's own timestamp (when it was produced) to the moment that its row was
