@@ -52,7 +52,8 @@ CREATE TABLE weir.view_def (
   settings    text[] NOT NULL,              -- search_path, TimeZone, DateStyle, IntervalStyle at CREATE
   status      text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'paused', 'failed')),
   batch       bigint NOT NULL DEFAULT 0,
-  error       text
+  error       text,
+  since       text[]                        -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
 );
 COMMENT ON TABLE weir.view_def IS 'internal: one row per continuous view; see weir.views';
 
@@ -660,8 +661,9 @@ CREATE TABLE weir.outbox (
   xid      xid8 NOT NULL,
   at       timestamptz NOT NULL,
   records  integer NOT NULL,
-  payload  bytea STORAGE EXTERNAL NOT NULL
+  payload  bytea NOT NULL
 );
+ALTER TABLE weir.outbox ALTER COLUMN payload SET STORAGE EXTERNAL;
 COMMENT ON TABLE weir.outbox IS 'internal: changes on their way to Kafka; see weir.stat_sinks';
 DO $$
 BEGIN

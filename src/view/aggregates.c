@@ -412,19 +412,7 @@ final_mutator(Node *node, ShapeContext *context)
 
 /* --- the two queries ------------------------------------------------------- */
 
-/* Common table expressions that do not read a stream's delta: sub-selects of the final query may use them. */
-static bool
-delta_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-		return ((RangeTblEntry *) node)->rtekind == RTE_NAMEDTUPLESTORE;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, delta_walker, context, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, delta_walker, context);
-}
-
+/* Common table expressions that do not read a delta: sub-selects of the final query may use them. */
 static List *
 table_ctes(List *ctes)
 {
@@ -435,7 +423,7 @@ table_ctes(List *ctes)
 	{
 		CommonTableExpr *cte = lfirst(lc);
 
-		if (!delta_walker(cte->ctequery, NULL))
+		if (!weir_query_has_delta(cte->ctequery))
 			result = lappend(result, copyObject(cte));
 	}
 	return result;
@@ -624,11 +612,15 @@ table_walker(Node *node, void *context)
 	return expression_tree_walker(node, table_walker, context);
 }
 
-/* weir_shape_make understands a definition, or raises 0A000. All in CurrentMemoryContext. */
+/*
+ * weir_shape_make understands a definition, or raises 0A000. lateness and keep
+ * are the view's, or NULL. All in CurrentMemoryContext.
+ */
 ViewShape *
-weir_shape_make(Query *definition, const char *name)
+weir_shape_make(Query *definition, const char *name, Interval *lateness, Interval *keep)
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
+	LateRule	rule = {lateness, keep};
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
@@ -638,6 +630,9 @@ weir_shape_make(Query *definition, const char *name)
 	shape->streams = weir_rewrite_streams(shape->query);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
 	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
+	if (keep)
+		rule.keep_attno = weir_keep_window(shape);
+	weir_late_filter(shape, &rule);
 	if (shape->grouped)
 		classify_grouped(shape);
 	else

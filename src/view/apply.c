@@ -40,7 +40,7 @@
 
 /* A delta of the k-th class has fewer than 10^(k+3) rows; it is planned for this many. */
 #define SIZE_CLASSES 4
-static const double planned_rows[SIZE_CLASSES] = {100, 3000, 30000, 300000};
+static const double planned_rows[SIZE_CLASSES] = {100, 3000, 30000, 100000};
 
 typedef struct RelationLock
 {
@@ -58,7 +58,10 @@ typedef struct ViewPlan
 	char	   *text;			/* for log and statistics: not what is run */
 	List	   *streams;
 	Query	   *tree;			/* rewritten */
+	Query	   *late;			/* finds late rows; NULL: none can be late */
 	PlannedStmt *plans[SIZE_CLASSES];
+	PlannedStmt *late_plans[SIZE_CLASSES];
+	TimestampTz expired;		/* rows of the view before that were deleted */
 	List	   *locks;			/* of RelationLock */
 	List	   *relids;			/* of Oid: relations whose change makes it invalid */
 	List	   *items;			/* of PlanInvalItem: functions and types */
@@ -209,19 +212,23 @@ build_plan(View *view)
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	ViewPlan   *plan = MemoryContextAllocZero(cxt, sizeof(ViewPlan));
-	Query	   *tree;
+	ViewStatements statements;
 	ListCell   *lc;
 
 	plan->cxt = cxt;
 	plan->valid = true;
+	plan->expired = DT_NOBEGIN;
 	plan->catalog_version = weir_cache_version();
-	tree = weir_view_statement(view, &plan->streams);
-	tree = single_statement(view, tree);
+	weir_view_statements(view, &statements);
+	statements.merge = single_statement(view, statements.merge);
+	if (statements.late)
+		statements.late = single_statement(view, statements.late);
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);
-	plan->streams = list_copy(plan->streams);
-	plan->tree = copyObject(tree);
+	plan->streams = list_copy(statements.streams);
+	plan->tree = copyObject(statements.merge);
+	plan->late = copyObject(statements.late);
 	(void) lock_walker((Node *) plan->tree, plan);
 	add_lock(plan, view->query_relid, AccessShareLock);
 	foreach(lc, plan->streams)
@@ -291,19 +298,21 @@ size_class(int64 nrows)
 	return nrows < 100000 ? 2 : 3;
 }
 
-/* The plan for a delta of this size; made under the view's settings, with its user functions' search_path. */
+/*
+ * plan_for_size returns the plan of a tree (merge or late) for a delta of this
+ * size; made under the view's settings, with its user functions' search_path.
+ */
 static PlannedStmt *
-plan_for_size(ViewPlan *plan, int64 nrows)
+plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
 {
 	int			class = size_class(nrows);
 	MemoryContext old;
-	Query	   *tree;
 	PlannedStmt *planned;
 	ListCell   *lc;
 
-	if (plan->plans[class])
-		return plan->plans[class];
-	tree = copyObject(plan->tree);
+	if (plans[class])
+		return plans[class];
+	tree = copyObject(tree);
 	weir_rewrite_estimate(tree, planned_rows[class]);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	planned = pg_plan_query(tree, plan->text, 0, NULL);
@@ -319,7 +328,7 @@ plan_for_size(ViewPlan *plan, int64 nrows)
 	foreach(lc, planned->relationOids)
 		plan->relids = list_append_unique_oid(plan->relids, lfirst_oid(lc));
 	plan->items = list_concat(plan->items, planned->invalItems);
-	plan->plans[class] = planned;
+	plans[class] = planned;
 	MemoryContextSwitchTo(old);
 	return planned;
 }
@@ -340,80 +349,113 @@ release_plan(ViewPlan *plan)
 		free_plan(plan);
 }
 
-static pg_noinline uint64
-run_planned(ViewPlan *plan, List *deltas, int64 nrows)
+/* What one call of weir_view_apply has done. */
+typedef struct ApplyResult
 {
-	return weir_run_plan(plan_for_size(plan, nrows), plan->text,
-						 weir_run_environment(plan->streams, deltas),
-						 None_Receiver);
+	uint64		changed;
+	int64		late;
+} ApplyResult;
+
+/*
+ * Rows of the view expire in steps of a twentieth of weir.keep, at least a second: one
+ * DELETE by index now and then, not with every batch.
+ */
+static bool
+time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
+{
+	int64		keep;
+
+	if (view->keep == NULL || TIMESTAMP_NOT_FINITE(stream_time))
+		return false;
+	if (plan->expired == DT_NOBEGIN)
+		return true;
+	keep = view->keep->time + view->keep->day * USECS_PER_DAY +
+		view->keep->month * DAYS_PER_MONTH * USECS_PER_DAY;
+	return stream_time - plan->expired >= Max(keep / 20, USECS_PER_SEC);
+}
+
+static pg_noinline void
+run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
+{
+	List	   *deltas = delta ? list_make1(delta) : NIL;
+	int64		nrows = delta ? delta->nrows : 0;
+	QueryEnvironment *env = weir_run_environment(plan->streams, deltas);
+
+	result->changed = weir_run_plan(plan_for_size(plan, plan->tree, plan->plans, nrows),
+									plan->text, env, None_Receiver);
+	if (plan->late && delta)
+		result->late = weir_late_collect(view, delta->stream,
+										 plan_for_size(plan, plan->late, plan->late_plans, nrows), env);
+	if (delta && time_to_expire(view, plan, delta->stream_time))
+	{
+		result->changed += weir_view_expire(view, delta->stream_time);
+		plan->expired = delta->stream_time;
+	}
 }
 
 /* Runs the plan with the table open for changes; the counters are right again after an error. */
 static pg_noinline void
-run_guarded(ViewPlan *plan, List *deltas, int64 nrows, uint64 *changed)
+run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
 	plan->in_use++;
 	weir_applying++;
 	PG_TRY();
 	{
-		*changed = run_planned(plan, deltas, nrows);
+		run_planned(view, plan, delta, result);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		weir_applying--;
 		release_plan(plan);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	weir_applying--;
+	release_plan(plan);
 }
 
-static uint64
-run_in_scope(View *view, List *deltas, int64 nrows)
-{
-	ViewPlan   *plan = current_plan(view);
-	uint64		changed = 0;
-
-	weir_view_scope_settings(view);
-	run_guarded(plan, deltas, nrows, &changed);
-	return changed;
-}
-
-static uint64
-apply_deltas(View *view, List *deltas, int64 nrows)
+static void
+apply_delta(View *view, Delta *delta, ApplyResult *result)
 {
 	ErrorContextCallback callback = {error_context_stack, view_error_context, view};
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "weir view apply",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	ViewScope	scope;
-	uint64		changed;
+	ViewPlan   *plan;
 
+	memset(result, 0, sizeof(*result));
 	error_context_stack = &callback;
 	weir_view_scope_open(view, &scope);
-	changed = run_in_scope(view, deltas, nrows);
+	plan = current_plan(view);
+	weir_view_scope_settings(view);
+	run_guarded(view, plan, delta, result);
 	weir_view_scope_close(&scope);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
-	return changed;
 }
 
 uint64
 weir_view_apply(View *view, Delta *delta)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	uint64		changed;
+	ApplyResult result;
 
 	if (delta->nrows == 0)
 		return 0;
-	changed = apply_deltas(view, list_make1(delta), delta->nrows);
-	weir_stat_view(view->relid, delta->nrows, (int64) changed, 0, 0,
+	apply_delta(view, delta, &result);
+	weir_stat_view(view->relid, delta->nrows, (int64) result.changed, result.late, 0,
 				   GetCurrentTimestamp() - started);
-	return changed;
+	return result.changed;
 }
 
 /* weir_view_apply_empty merges no rows: gives a global aggregate its one row. */
 uint64
 weir_view_apply_empty(View *view)
 {
-	return apply_deltas(view, NIL, 0);
+	ApplyResult result;
+
+	apply_delta(view, NULL, &result);
+	return result.changed;
 }

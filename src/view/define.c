@@ -315,16 +315,16 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 
 /* --- filling ------------------------------------------------------------------------- */
 
-/* The rows kept, through the same statement as any other delta. */
-static uint64
-fill_from_kept_rows(View *view)
+/* The rows kept (those that meet qual), through the same statement as any other delta. */
+uint64
+weir_view_fill(View *view, const char *qual)
 {
 	uint64		rows = 0;
 	ListCell   *lc;
 
 	foreach(lc, view->streams)
 	{
-		Delta	   *delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), NULL);
+		Delta	   *delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual);
 
 		rows += weir_view_apply(view, delta);
 		weir_delta_free(delta);
@@ -368,8 +368,8 @@ check_rights(Oid query_relid)
 	SPI_finish();
 }
 
-static void
-lock_streams(List *streams)
+void
+weir_view_lock_streams(List *streams)
 {
 	ListCell   *lc;
 
@@ -421,165 +421,21 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	if (CreateTableAsRelExists(stmt))
 		return InvalidObjectAddress;
 	check_options(options, name);
-	shape = weir_shape_make(castNode(Query, stmt->query), name);
-	lock_streams(shape->streams);
+	shape = weir_shape_make(castNode(Query, stmt->query), name, options->lateness, options->keep);
+	weir_view_lock_streams(shape->streams);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
+	if (view->keep)
+		weir_view_index_age(view);
 	if (shape->grouped && shape->keys == NIL)
 		(void) weir_view_apply_empty(view);
 	if (options->start)
 		detach_to_beginning(view);
 	else if (!stmt->into->skipData)
-		rows = fill_from_kept_rows(view);
+		rows = weir_view_fill(view, NULL);
+	else
+		weir_view_start_now(view);
 	if (qc && !stmt->into->skipData)
 		SetQueryCompletion(qc, CMDTAG_SELECT, rows);
 	return result;
-}
-
-/* --- later ---------------------------------------------------------------------------- */
-
-/* Deletes all rows as the owner; users' triggers see it. */
-static void
-empty_table(View *view, Oid relid)
-{
-	ViewScope	scope;
-
-	if (!OidIsValid(relid))
-		return;
-	weir_view_scope_open(view, &scope);
-	weir_view_scope_pin();
-	SPI_connect();
-	weir_applying++;
-	PG_TRY();
-	{
-		(void) weir_catalog_exec("DELETE FROM %s", weir_relation_name(relid));
-	}
-	PG_FINALLY();
-	{
-		weir_applying--;
-	}
-	PG_END_TRY();
-	SPI_finish();
-	weir_view_scope_close(&scope);
-}
-
-void
-weir_view_reset(View *view)
-{
-	ViewShape  *shape;
-
-	empty_table(view, view->relid);
-	empty_table(view, view->state_relid);
-	shape = weir_view_shape(view);
-	if (shape->grouped && shape->keys == NIL)
-		(void) weir_view_apply_empty(view);
-}
-
-/*
- * weir_view_refresh rebuilds a view from the kept rows. Raises 55000 if they
- * do not reach back far enough to give what the view holds.
- */
-void
-weir_view_refresh(View *view, bool skip_data)
-{
-	weir_check_owner(view->relid);
-	lock_streams(view->streams);
-	LockRelationOid(view->relid, ExclusiveLock);
-	if (!skip_data)
-		weir_check_covered(view);
-	weir_view_reset(view);
-	if (!skip_data)
-		(void) fill_from_kept_rows(view);
-}
-
-void
-weir_view_alter(View *view, List *defs, bool reset)
-{
-	WeirViewOptions options;
-	char	   *keep_column = NULL;
-	Oid			types[4] = {INTERVALOID, INTERVALOID, TEXTOID, REGCLASSOID};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
-	CatalogScope scope;
-
-	weir_options_view_defaults(&options);
-	options.continuous = true;
-	options.lateness = view->lateness;
-	options.keep = view->keep;
-	weir_options_parse_view(defs, reset, &options);
-	if (options.keep)
-	{
-		Relation	rel = table_open(view->relid, AccessShareLock);
-		ViewShape  *shape = weir_view_shape(view);
-		List	   *names = NIL;
-
-		for (int i = 0; i < list_length(shape->query->targetList); i++)
-			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
-		keep_column = weir_keep_column(shape, names, true);
-		table_close(rel, NoLock);
-	}
-	values[0] = PointerGetDatum(options.lateness);
-	nulls[0] = options.lateness ? ' ' : 'n';
-	values[1] = PointerGetDatum(options.keep);
-	nulls[1] = options.keep ? ' ' : 'n';
-	values[2] = keep_column ? CStringGetTextDatum(keep_column) : (Datum) 0;
-	nulls[2] = keep_column ? ' ' : 'n';
-	values[3] = ObjectIdGetDatum(view->relid);
-	weir_catalog_open(&scope);
-	if (SPI_execute_with_args("UPDATE weir.view_def SET lateness = $1, keep = $2, keep_column = $3::name WHERE view = $4",
-							  4, types, values, nulls, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not update weir.view_def");
-	weir_catalog_close(&scope);
-	weir_cache_forget();
-}
-
-/* The definition and the states follow the owner of the view's table. */
-static void
-follow_owner(Oid relid, Oid owner)
-{
-	Relation	rel;
-	bool		differs;
-
-	if (!OidIsValid(relid))
-		return;
-	rel = relation_open(relid, AccessExclusiveLock);
-	differs = rel->rd_rel->relowner != owner;
-	relation_close(rel, NoLock);
-	if (differs)
-		ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
-}
-
-void
-weir_view_after_alter(View *view, AlterTableStmt *stmt)
-{
-	CatalogScope scope;
-	Oid			owner;
-	List	   *streams;
-
-	CommandCounterIncrement();
-	weir_cache_forget();
-	view = weir_view_require(view->relid);
-	owner = view->owner;
-	weir_catalog_open(&scope);
-	follow_owner(view->query_relid, owner);
-	follow_owner(view->state_relid, owner);
-	weir_catalog_close(&scope);
-	CommandCounterIncrement();
-	weir_cache_forget();
-	(void) weir_view_statement(weir_view_require(view->relid), &streams);	/* raises if it does not fit any more */
-}
-
-void
-weir_view_forget(Oid relid)
-{
-	CatalogScope scope;
-
-	weir_catalog_open(&scope);
-	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
-	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
-	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
-	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
-	weir_catalog_close(&scope);
-	weir_stat_forget(relid);
-	weir_cache_forget();
 }

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
 #include "delta/segments.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
 #include "fmgr.h"
@@ -166,7 +167,7 @@ stream_covered(Stream *stream, TimestampTz horizon)
 	kept = query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_PARTITION " = -1", rows));
 	older = TIMESTAMP_NOT_FINITE(horizon) ? 0 :
 		query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_EVENT_TIME " < %s::timestamptz", rows,
-							  quote_literal_cstr(timestamptz_to_str(horizon))));
+							  weir_time_literal(horizon)));
 	weir_catalog_close(&scope);
 	return kept >= inserted && older == 0;
 }
@@ -201,11 +202,123 @@ refuse_uncovered(View *view, const char *hint)
 			 errhint("%s", hint)));
 }
 
-void
-weir_check_covered(View *view)
+/* Which kept rows belong to the view: those since WITH NO DATA. SQL over the hidden columns, or NULL for all. */
+static char *
+since_condition(View *view, Oid stream)
 {
-	if (view_horizon(view) != DT_NOBEGIN)
+	CatalogScope scope;
+	char	   *result = NULL;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	weir_catalog_open(&scope);
+	if (SPI_execute(psprintf("SELECT u.q FROM weir.view_def v, unnest(v.streams, v.since) u(s, q)"
+							 " WHERE v.view = %u AND u.s = %u", view->relid, stream), true, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+	{
+		char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		result = value ? MemoryContextStrdup(cxt, value) : NULL;
+	}
+	weir_catalog_close(&scope);
+	return result;
+}
+
+static List *
+kept_deltas(View *view)
+{
+	List	   *deltas = NIL;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)),
+													since_condition(view, lfirst_oid(lc))));
+	return deltas;
+}
+
+/*
+ * run_over_kept_rows runs a query over the view's deltas with all kept rows;
+ * the result goes into rows. Returns an empty slot for them. In the view's scope.
+ */
+static TupleTableSlot *
+run_over_kept_rows(View *view, ViewShape *shape, Query *query, Tuplestorestate *rows)
+{
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	QueryEnvironment *env;
+	PlannedStmt *plan;
+
+	query = linitial_node(Query, weir_run_rewrite(query));
+	weir_rewrite_estimate(query, 100000);
+	env = weir_run_environment(shape->streams, kept_deltas(view));
+	weir_view_scope_settings(view);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
+	PopActiveSnapshot();
+	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
+	(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
+	return MakeSingleTupleTableSlot(ExecCleanTypeFromTL(plan->planTree->targetlist), &TTSOpsMinimalTuple);
+}
+
+/* weir_query(c1, c2, ...) */
+static char *
+query_alias(ViewShape *shape)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 1; i <= list_length(shape->query->targetList); i++)
+		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : WEIR_QUERY "(", i);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* First start of a window at or after a time, over the kept rows; DT_NOEND if there is none. */
+static TimestampTz
+first_window(View *view, ViewShape *shape, int column, TimestampTz from)
+{
+	TargetEntry *tle = list_nth_node(TargetEntry, shape->query->targetList, column - 1);
+	bool		zoned = exprType((Node *) tle->expr) == TIMESTAMPTZOID;
+	char	   *value = psprintf(zoned ? WEIR_QUERY ".c%d" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_QUERY ".c%d)", column);
+	Query	   *query = weir_statement_parse(psprintf("SELECT pg_catalog.min(%s) FROM %s AS %s WHERE %s OPERATOR(pg_catalog.>=) %s::pg_catalog.timestamptz",
+													  value, weir_statement_placeholder(shape->query->targetList),
+													  query_alias(shape), value, weir_time_literal(from)));
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *slot;
+	TimestampTz result = DT_NOEND;
+	bool		isnull;
+
+	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
+	slot = run_over_kept_rows(view, shape, query, rows);
+	if (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		Datum		start = slot_getattr(slot, 1, &isnull);
+
+		if (!isnull)
+			result = DatumGetTimestampTz(start);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(rows);
+	return result;
+}
+
+TimestampTz
+weir_view_covered_from(View *view, int *column)
+{
+	TimestampTz horizon = view_horizon(view);
+	ViewShape  *shape;
+	ViewScope	scope;
+
+	*column = 0;
+	if (horizon == DT_NOBEGIN)
+		return horizon;
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	shape = weir_view_shape(view);
+	*column = weir_first_event_column(shape);
+	if (horizon == DT_NOEND || *column == 0)
 		refuse_uncovered(view, "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.");
+	horizon = first_window(view, shape, *column, horizon);
+	weir_view_scope_close(&scope);
+	return horizon;
 }
 
 /* --- verify ------------------------------------------------------------------------- */
@@ -321,12 +434,10 @@ verify_text(View *view, ViewShape *shape, List *names, const char *condition)
 	char	   *close = close_condition(shape);
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "WITH expected AS MATERIALIZED (SELECT %s FROM %s AS %s(",
+	appendStringInfo(&buf, "WITH expected AS MATERIALIZED (SELECT %s FROM %s AS %s),\n",
 					 comparable_columns(shape, NIL),
-					 weir_statement_placeholder(shape->query->targetList), WEIR_QUERY);
-	for (int i = 1; i <= list_length(names); i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfo(&buf, ")),\n held AS MATERIALIZED (SELECT %s FROM ONLY %s AS h),\n",
+					 weir_statement_placeholder(shape->query->targetList), query_alias(shape));
+	appendStringInfo(&buf, " held AS MATERIALIZED (SELECT %s FROM ONLY %s AS h),\n",
 					 comparable_columns(shape, names), view->name);
 	appendStringInfo(&buf, " missing AS MATERIALIZED (SELECT * FROM expected AS c %s EXCEPT ALL SELECT * FROM held AS c %s),\n", condition, condition);
 	appendStringInfo(&buf, " extra AS MATERIALIZED (SELECT * FROM held AS c %s EXCEPT ALL SELECT * FROM expected AS c %s)\n", condition, condition);
@@ -337,27 +448,45 @@ verify_text(View *view, ViewShape *shape, List *names, const char *condition)
 	return buf.data;
 }
 
-/* WHERE for columns c1, c2 ...: rows about which the kept rows can tell. */
+/* c<column> <operator> <time>, for a column of either side of verify's comparison */
+static char *
+side_condition(ViewShape *shape, int column, const char *operator, TimestampTz time)
+{
+	TargetEntry *tle = list_nth_node(TargetEntry, shape->query->targetList, column - 1);
+	bool		zoned = exprType((Node *) tle->expr) == TIMESTAMPTZOID;
+
+	return psprintf("c.c%d OPERATOR(pg_catalog.%s) %s%s::pg_catalog.timestamptz%s", column, operator,
+					zoned ? "" : "pg_catalog.timezone('UTC'::pg_catalog.text, ",
+					weir_time_literal(time), zoned ? "" : ")");
+}
+
+/* Rows that the view itself still has to keep, of those that the kept rows can tell about. */
 static char *
 covered_condition(View *view, ViewShape *shape)
 {
 	TimestampTz horizon = view_horizon(view);
 	int			column = weir_first_event_column(shape);
-	TargetEntry *tle;
-	bool		zoned;
+	char	   *condition = pstrdup("WHERE true");
+	TimestampTz newest = DT_NOBEGIN;
+	ListCell   *lc;
 
-	if (horizon == DT_NOBEGIN)
-		return pstrdup("");
-	if (horizon == DT_NOEND || column == 0)
-		refuse_uncovered(view, horizon == DT_NOEND ?
-						 "Give the stream a weir.keep." :
-						 "Give the stream a longer weir.keep, or group by window_start of tumble().");
-	tle = list_nth_node(TargetEntry, shape->query->targetList, column - 1);
-	zoned = exprType((Node *) tle->expr) == TIMESTAMPTZOID;
-	return psprintf("WHERE c.c%d OPERATOR(pg_catalog.>=) %s%s%s", column,
-					zoned ? "" : "pg_catalog.timezone('UTC'::pg_catalog.text, ",
-					psprintf("CAST(%s AS pg_catalog.timestamptz)", quote_literal_cstr(timestamptz_to_str(horizon))),
-					zoned ? "" : ")");
+	if (horizon != DT_NOBEGIN)
+	{
+		if (horizon == DT_NOEND || column == 0)
+			refuse_uncovered(view, horizon == DT_NOEND ?
+							 "Give the stream a weir.keep." :
+							 "Give the stream a longer weir.keep, or group by window_start of tumble().");
+		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon));
+	}
+	foreach(lc, view->streams)
+		newest = Max(newest, weir_segments_stream_time(weir_stream_require(lfirst_oid(lc))));
+	if (view->keep && view->keep_column && !TIMESTAMP_NOT_FINITE(newest))
+		condition = psprintf("%s AND %s", condition,
+							 side_condition(shape, get_attnum(view->relid, view->keep_column), ">",
+											DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+																					TimestampTzGetDatum(newest),
+																					IntervalPGetDatum(view->keep)))));
+	return condition;
 }
 
 static List *
@@ -372,28 +501,8 @@ table_column_names(Oid relid, int n)
 	return names;
 }
 
-/* verify's statement, rewritten and planned as the view's owner. */
-static PlannedStmt *
-plan_verify(View *view, ViewShape *shape)
-{
-	List	   *names = table_column_names(view->relid, list_length(shape->query->targetList));
-	Query	   *query;
-	PlannedStmt *plan;
-
-	weir_view_scope_pin();
-	query = weir_statement_parse(verify_text(view, shape, names, covered_condition(view, shape)));
-	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
-	query = linitial_node(Query, weir_run_rewrite(query));
-	weir_rewrite_estimate(query, 100000);
-	weir_view_scope_settings(view);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	plan = pg_plan_query(query, "weir.verify", 0, NULL);
-	PopActiveSnapshot();
-	return plan;
-}
-
 static void
-check_comparable_state(View *view)
+check_follows(View *view)
 {
 	CatalogScope scope;
 	int64		behind;
@@ -408,17 +517,6 @@ check_comparable_state(View *view)
 				 errhint("weir.resume it, and wait with weir.wait().")));
 }
 
-static List *
-kept_deltas(View *view)
-{
-	List	   *deltas = NIL;
-	ListCell   *lc;
-
-	foreach(lc, view->streams)
-		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), NULL));
-	return deltas;
-}
-
 /* weir.verify(view regclass) */
 Datum
 weir_verify(PG_FUNCTION_ARGS)
@@ -427,31 +525,27 @@ weir_verify(PG_FUNCTION_ARGS)
 	View	   *view;
 	ViewScope	scope;
 	ViewShape  *shape;
-	PlannedStmt *plan;
-	List	   *deltas;
-	DestReceiver *dest;
-	ListCell   *lc;
+	Query	   *query;
+	TupleTableSlot *slot;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	InitMaterializedSRF(fcinfo, 0);
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
-	foreach(lc, view->streams)
-		LockRelationOid(lfirst_oid(lc), ShareLock);
-	check_comparable_state(view);
-	deltas = kept_deltas(view);
+	weir_view_lock_streams(view->streams);
+	check_follows(view);
 
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
-	plan = plan_verify(view, shape);
-	dest = CreateTuplestoreDestReceiver();
-	SetTuplestoreDestReceiverParams(dest, rsinfo->setResult, CurrentMemoryContext, false, NULL, NULL);
-	(void) weir_run_plan(plan, "weir.verify", weir_run_environment(shape->streams, deltas), dest);
+	query = weir_statement_parse(verify_text(view, shape,
+											 table_column_names(view->relid, list_length(shape->query->targetList)),
+											 covered_condition(view, shape)));
+	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
+	slot = run_over_kept_rows(view, shape, query, rsinfo->setResult);
+	ExecDropSingleTupleTableSlot(slot);
 	weir_view_scope_close(&scope);
-	foreach(lc, deltas)
-		weir_delta_free(lfirst(lc));
 	if (shape->joins_table)
 		ereport(NOTICE,
 				(errmsg("the query of continuous view %s joins tables", view->name),

@@ -15,12 +15,13 @@
 #include "catalog/stream.h"
 #include "delta/segments.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "view/shape.h"
 
-/* Is it one of weir's tumble() functions? */
+/* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
 bool
 weir_is_tumble(RangeTblEntry *rte)
 {
@@ -33,7 +34,8 @@ weir_is_tumble(RangeTblEntry *rte)
 	if (!IsA(call, FuncExpr))
 		return false;
 	name = get_func_name(call->funcid);
-	return name && strcmp(name, "tumble") == 0 &&
+	return name &&
+		(strcmp(name, "tumble") == 0 || strcmp(name, "hop") == 0 || strcmp(name, "cumulate") == 0) &&
 		getExtensionOfObject(ProcedureRelationId, call->funcid) == weir_extension_oid();
 }
 
@@ -99,13 +101,31 @@ is_event_time(Origin *origin)
 		strcmp(origin->column, stream->event_time ? stream->event_time : "_timestamp") == 0;
 }
 
+/* weir_is_event_time tells whether an expression of this level is the event-time column of a stream. */
+bool
+weir_is_event_time(Query *query, Node *node)
+{
+	Origin		origin = {0};
+
+	return trace(query, node, &origin) && origin.window == 0 && is_event_time(&origin);
+}
+
+/* A column that never changes once its row is there: any of an append view, a key of a grouped one. */
+static bool
+is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)
+{
+	return !shape->grouped ||
+		(tle->ressortgroupref != 0 &&
+		 get_sortgroupref_clause_noerr(tle->ressortgroupref, shape->query->groupClause) != NULL);
+}
+
 /* How well a column tells a row's age: 3 window_end, 2 window_start, 1 event time, 0 not at all. */
 static int
 rank_column(ViewShape *shape, TargetEntry *tle)
 {
 	Origin		origin = {0};
 
-	if (shape->grouped && !list_member_ptr(shape->keys, tle))
+	if (!is_kept_as_it_is(shape, tle))
 		return 0;
 	if (!trace(shape->query, (Node *) tle->expr, &origin))
 		return 0;
@@ -129,13 +149,25 @@ weir_first_event_column(ViewShape *shape)
 		TargetEntry *tle = lfirst(lc);
 		Origin		origin = {0};
 
-		if (shape->grouped && !list_member_ptr(shape->keys, tle))
+		if (!is_kept_as_it_is(shape, tle))
 			continue;
 		if (trace(shape->query, (Node *) tle->expr, &origin) &&
 			origin.window != 2 && is_event_time(&origin))
 			return tle->resno;
 	}
 	return 0;
+}
+
+/* weir_keep_window tells which column of tumble() weir.keep goes by: 2 window_end, 1 window_start, 0 neither. */
+AttrNumber
+weir_keep_window(ViewShape *shape)
+{
+	AttrNumber	best = 0;
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+		best = Max(best, rank_column(shape, lfirst(lc)) - 1);
+	return best;
 }
 
 /*

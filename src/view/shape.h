@@ -22,6 +22,7 @@
 #define WEIR_DELTA_PREFIX	"weir_delta_"
 #define WEIR_PART			"weir_part"		/* partial results of the delta */
 #define WEIR_MERGED			"weir_merged"	/* merged states of the touched keys */
+#define WEIR_LATE			"weir_late"		/* rows that came too late */
 #define WEIR_FINAL			"weir_final"	/* results made of them */
 
 /* How a stored value takes in the delta's. */
@@ -43,6 +44,15 @@ typedef struct StateColumn
 	Oid			agg;			/* aggregate that it belongs to, or InvalidOid */
 } StateColumn;
 
+/* Which rows are too late for their window. */
+typedef struct LateRule
+{
+	Interval   *lateness;		/* the view's own; NULL: each stream's */
+	Interval   *keep;			/* NULL: for ever */
+	AttrNumber	keep_attno;		/* column of tumble() that keep goes by: 1, 2; 0: none */
+	bool		has_lateness;	/* set by weir_late_filter */
+} LateRule;
+
 typedef struct ViewShape
 {
 	const char *name;			/* of the view, for messages */
@@ -57,6 +67,7 @@ typedef struct ViewShape
 	Query	   *partial;		/* keys and states of a delta */
 	Query	   *final;			/* results from WEIR_MERGED; NULL if in_place */
 	bool		joins_table;	/* reads a table besides its streams */
+	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row; or NULL */
 } ViewShape;
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
@@ -71,7 +82,8 @@ extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
 
 /* aggregates.c */
-extern ViewShape *weir_shape_make(Query *definition, const char *name);
+extern ViewShape *weir_shape_make(Query *definition, const char *name,
+								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
 extern Oid	weir_aggregate_combinefn(Oid agg);
 
@@ -105,17 +117,50 @@ extern List *weir_run_rewrite(Query *query);
 extern QueryEnvironment *weir_run_environment(List *streams, List *deltas);
 extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
 
-/* statement.c: the statement of a view from its stored definition, for the view's owner. */
-extern Query *weir_view_statement(View *view, List **streams);
+/* statement.c: what is run for a view, from its stored definition; for the view's owner. */
+typedef struct ViewStatements
+{
+	List	   *streams;
+	Query	   *merge;			/* the maintenance statement */
+	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
+} ViewStatements;
+extern void weir_view_statements(View *view, ViewStatements *statements);
 extern ViewShape *weir_view_shape(View *view);
 
+/* late.c */
+extern bool weir_query_has_delta(Node *node);
+extern void weir_late_filter(ViewShape *shape, LateRule *rule);
+
 /* keep.c */
+extern AttrNumber weir_keep_window(ViewShape *shape);
 extern bool weir_is_tumble(RangeTblEntry *rte);
+extern bool weir_is_event_time(Query *query, Node *node);
 extern char *weir_keep_column(ViewShape *shape, List *names, bool required);
 extern int	weir_first_event_column(ViewShape *shape);
 
-/* inspect.c: raises 55000 unless the kept rows are all that the view has seen. */
-extern void weir_check_covered(View *view);
+/*
+ * inspect.c: DT_NOBEGIN if the kept rows are all that the streams ever had;
+ * else the time from which on they are all there, and the number of the view's column
+ * that tells. Raises 55000 if there is none.
+ */
+extern TimestampTz weir_view_covered_from(View *view, int *column);
+
+/* define.c */
+extern void weir_view_lock_streams(List *streams);
+extern uint64 weir_view_fill(View *view, const char *qual);
+
+/* change.c */
+extern void weir_view_start_now(View *view);
+
+/* late_rows.c: counts the rows that a run of the late statement found, and keeps them where weir.late = 'keep'. */
+extern int64 weir_late_collect(View *view, Oid stream, PlannedStmt *plan, QueryEnvironment *env);
+
+/* expire.c: deletes rows that weir.keep no longer covers; returns how many. */
+extern uint64 weir_view_expire(View *view, TimestampTz stream_time);
+extern void weir_view_index_age(View *view);
+extern char *weir_time_literal(TimestampTz time);
+extern char *weir_age_condition(Oid relid, int column, const char *operator, TimestampTz time);
+extern int	weir_state_key(ViewShape *shape, int column);
 
 /* apply.c */
 extern uint64 weir_view_apply_empty(View *view);

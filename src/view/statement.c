@@ -22,6 +22,8 @@
 
 #include "access/table.h"
 #include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
@@ -443,19 +445,39 @@ ViewShape *
 weir_view_shape(View *view)
 {
 	return weir_shape_make(weir_shape_definition(view->query_relid),
-						   get_rel_name(view->relid));
+						   get_rel_name(view->relid), view->lateness, view->keep);
+}
+
+/* Once per row and view, however many rows of tables a late row joins with. */
+static Query *
+late_statement(ViewShape *shape)
+{
+	TargetEntry *window = list_nth_node(TargetEntry, shape->late->targetList, 3);
+	bool		zoned = exprType((Node *) window->expr) == TIMESTAMPTZOID;
+	bool		keep = false;
+	ListCell   *lc;
+	Query	   *query;
+
+	foreach(lc, shape->streams)
+		keep |= weir_stream_get(lfirst_oid(lc))->late_keep;
+	query = weir_statement_parse(psprintf("SELECT " WEIR_LATE ".c1, " WEIR_LATE ".c2, pg_catalog.max(" WEIR_LATE ".c3), pg_catalog.max(%s), %s FROM %s AS " WEIR_LATE "(c1, c2, c3, c4, c5) GROUP BY " WEIR_LATE ".c1, " WEIR_LATE ".c2",
+										  zoned ? WEIR_LATE ".c4" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_LATE ".c4)",
+										  keep ? "pg_catalog.min(CAST(pg_catalog.to_jsonb(" WEIR_LATE ".c5) AS pg_catalog.text))" :
+										  "CAST(NULL AS pg_catalog.text)",
+										  weir_statement_placeholder(shape->late->targetList)));
+	weir_statement_splice(query, WEIR_LATE, copyObject(shape->late));
+	return query;
 }
 
 /*
- * weir_view_statement makes a view's maintenance statement. The search_path
- * is pinned inside; the caller is the view's owner.
+ * weir_view_statements makes a view's statements. The search_path is pinned
+ * inside; the caller is the view's owner.
  */
-Query *
-weir_view_statement(View *view, List **streams)
+void
+weir_view_statements(View *view, ViewStatements *statements)
 {
 	int			guc_level = NewGUCNestLevel();
 	ViewShape  *shape;
-	Query	   *query;
 
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
@@ -465,8 +487,8 @@ weir_view_statement(View *view, List **streams)
 				 errmsg("continuous view %s has no table for its states", view->name),
 				 errdetail("A view below it was replaced by one of another shape."),
 				 errhint("Drop the view and create it again.")));
-	query = weir_statement_make(shape, view->relid, view->state_relid);
-	*streams = shape->streams;
+	statements->streams = shape->streams;
+	statements->merge = weir_statement_make(shape, view->relid, view->state_relid);
+	statements->late = shape->late ? late_statement(shape) : NULL;
 	AtEOXact_GUC(false, guc_level);
-	return query;
 }

@@ -1,0 +1,230 @@
+/*
+ * change.c
+ *	  A continuous view after CREATE: REFRESH, ALTER, and what remains after DROP.
+ *
+ * The hook (catalog/ddl.c) and weir.seek ⇒ change. REFRESH holds Share on the
+ * streams, so that nothing arrives between emptying and filling, and
+ * Exclusive on the view's table: readers see the old rows until commit.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "view/apply.h"
+#include "view/define.h"
+#include "view/shape.h"
+#include "worker/shared.h"
+
+/* Deletes rows (all, or those that meet a condition) as the owner; users' triggers see it. */
+static pg_noinline void
+delete_rows(Oid relid, const char *condition)
+{
+	weir_applying++;
+	PG_TRY();
+	{
+		(void) weir_catalog_exec("DELETE FROM %s WHERE %s", weir_relation_name(relid), condition);
+	}
+	PG_CATCH();
+	{
+		weir_applying--;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	weir_applying--;
+}
+
+/* Empties the view's tables, or what is at or after a time in a column of the view. */
+static void
+empty_view(View *view, ViewShape *shape, int column, TimestampTz from)
+{
+	ViewScope	scope;
+
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	SPI_connect();
+	delete_rows(view->relid, weir_age_condition(view->relid, column, ">=", from));
+	if (OidIsValid(view->state_relid))
+		delete_rows(view->state_relid,
+					weir_age_condition(view->state_relid, weir_state_key(shape, column), ">=", from));
+	SPI_finish();
+	weir_view_scope_close(&scope);
+}
+
+static bool
+is_global(ViewShape *shape)
+{
+	return shape->grouped && shape->keys == NIL;
+}
+
+/*
+ * weir_view_start_now notes where the streams are: what is kept from before
+ * does not belong to the view (WITH NO DATA), and weir.verify leaves it out.
+ */
+void
+weir_view_start_now(View *view)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("UPDATE weir.view_def v SET since = (SELECT array_agg("
+							 " (SELECT 'CASE " WEIR_COL_PARTITION "' || string_agg(format(' WHEN %%s THEN " WEIR_COL_OFFSET " >= %%s', p.partition, p.next_offset), '')"
+							 " || ' ELSE true END' FROM weir.position p WHERE p.stream = s) ORDER BY n)"
+							 " FROM unnest(v.streams) WITH ORDINALITY u(s, n)) WHERE view = %u", view->relid);
+	weir_catalog_close(&scope);
+}
+
+static void
+forget_start(View *view)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("UPDATE weir.view_def SET since = NULL WHERE view = %u AND since IS NOT NULL", view->relid);
+	weir_catalog_close(&scope);
+}
+
+void
+weir_view_reset(View *view)
+{
+	ViewShape  *shape = weir_view_shape(view);
+
+	empty_view(view, shape, 0, DT_NOBEGIN);
+	forget_start(view);
+	if (is_global(shape))
+		(void) weir_view_apply_empty(view);
+}
+
+/*
+ * weir_view_refresh rebuilds what the kept rows cover: all, or the windows
+ * that begin after the oldest row that is surely kept; older windows stay. Raises
+ * 55000 if the kept rows can tell about nothing.
+ */
+void
+weir_view_refresh(View *view, bool skip_data)
+{
+	TimestampTz from;
+	int			column;
+
+	weir_check_owner(view->relid);
+	weir_view_lock_streams(view->streams);
+	LockRelationOid(view->relid, ExclusiveLock);
+	from = skip_data ? DT_NOBEGIN : weir_view_covered_from(view, &column);
+	if (from == DT_NOBEGIN)
+	{
+		weir_view_reset(view);
+		if (skip_data)
+			weir_view_start_now(view);
+		else
+			(void) weir_view_fill(view, NULL);
+		return;
+	}
+	empty_view(view, weir_view_shape(view), column, from);
+	(void) weir_view_fill(view, psprintf(WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from)));
+}
+
+void
+weir_view_alter(View *view, List *defs, bool reset)
+{
+	WeirViewOptions options;
+	char	   *keep_column = NULL;
+	Oid			types[4] = {INTERVALOID, INTERVALOID, TEXTOID, REGCLASSOID};
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+	CatalogScope scope;
+
+	weir_options_view_defaults(&options);
+	options.continuous = true;
+	options.lateness = view->lateness;
+	options.keep = view->keep;
+	weir_options_parse_view(defs, reset, &options);
+	if (options.keep)
+	{
+		Relation	rel = table_open(view->relid, AccessShareLock);
+		ViewShape  *shape = weir_view_shape(view);
+		List	   *names = NIL;
+
+		for (int i = 0; i < list_length(shape->query->targetList); i++)
+			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
+		keep_column = weir_keep_column(shape, names, true);
+		table_close(rel, NoLock);
+	}
+	values[0] = PointerGetDatum(options.lateness);
+	nulls[0] = options.lateness ? ' ' : 'n';
+	values[1] = PointerGetDatum(options.keep);
+	nulls[1] = options.keep ? ' ' : 'n';
+	values[2] = keep_column ? CStringGetTextDatum(keep_column) : (Datum) 0;
+	nulls[2] = keep_column ? ' ' : 'n';
+	values[3] = ObjectIdGetDatum(view->relid);
+	weir_catalog_open(&scope);
+	if (SPI_execute_with_args("UPDATE weir.view_def SET lateness = $1, keep = $2, keep_column = $3::name WHERE view = $4",
+							  4, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update weir.view_def");
+	weir_catalog_close(&scope);
+	weir_cache_forget();
+	CommandCounterIncrement();
+	if (options.keep)
+		weir_view_index_age(weir_view_require(view->relid));
+}
+
+/* The definition and the states follow the owner of the view's table. */
+static void
+follow_owner(Oid relid, Oid owner)
+{
+	Relation	rel;
+	bool		differs;
+
+	if (!OidIsValid(relid))
+		return;
+	rel = relation_open(relid, AccessExclusiveLock);
+	differs = rel->rd_rel->relowner != owner;
+	relation_close(rel, NoLock);
+	if (differs)
+		ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
+}
+
+void
+weir_view_after_alter(View *view, AlterTableStmt *stmt)
+{
+	CatalogScope scope;
+	Oid			owner;
+	ViewStatements statements;
+
+	CommandCounterIncrement();
+	weir_cache_forget();
+	view = weir_view_require(view->relid);
+	owner = view->owner;
+	weir_catalog_open(&scope);
+	follow_owner(view->query_relid, owner);
+	follow_owner(view->state_relid, owner);
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+	weir_cache_forget();
+	weir_view_statements(weir_view_require(view->relid), &statements);	/* raises if it does not fit any more */
+}
+
+void
+weir_view_forget(Oid relid)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
+	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
+	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
+	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
+	weir_catalog_close(&scope);
+	weir_stat_forget(relid);
+	weir_cache_forget();
+}

@@ -1,0 +1,508 @@
+/*
+ * late.c
+ *	  Rows that come too late for their window do not count.
+ *
+ * rewrite ⇒ late ⇒ aggregates. A row is late if its window ended at least
+ * weir.lateness before the stream time that the row itself saw (a hidden
+ * column of the delta), so the answer depends on the partition's contents alone. With weir.keep,
+ * a row is also late for a window that has expired by then.
+ *
+ * Every level of the query that calls tumble() beside a stream gets the
+ * condition; the hidden column is passed up to that level through sub-selects,
+ * common table expressions and the arms of UNION ALL. The late query, which
+ * finds the rows left out, is made from the outermost level.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+#include "view/shape.h"
+
+/* Computed columns of a delta that are passed up, besides the hidden ones. */
+#define COL_DEADLINE	"__weir_deadline"	/* windows that ended by then are over for this row */
+#define COL_EXPIRED		"__weir_expired"	/* rows of the view up to then are no longer kept for this row */
+
+static AttrNumber expose_in_query(Query *query, const char *column, LateRule *rule);
+
+/* --- passing hidden columns up ---------------------------------------------------- */
+
+static bool
+delta_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+		return ((RangeTblEntry *) node)->rtekind == RTE_NAMEDTUPLESTORE;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, delta_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, delta_walker, context);
+}
+
+/* Does a query or expression read a delta, at any depth? */
+bool
+weir_query_has_delta(Node *node)
+{
+	return delta_walker(node, NULL);
+}
+
+static CommonTableExpr *
+cte_of(Query *query, RangeTblEntry *rte)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (rte->ctelevelsup == 0 && strcmp(cte->ctename, rte->ctename) == 0)
+			return cte;
+	}
+	return NULL;
+}
+
+/* The query behind a FROM item that stands for rows of a stream, or NULL. */
+static Query *
+stream_query(Query *query, RangeTblEntry *rte)
+{
+	Query	   *below = NULL;
+
+	if (rte->rtekind == RTE_SUBQUERY)
+		below = rte->subquery;
+	else if (rte->rtekind == RTE_CTE)
+	{
+		CommonTableExpr *cte = cte_of(query, rte);
+
+		below = cte ? (Query *) cte->ctequery : NULL;
+	}
+	return below && weir_query_has_delta((Node *) below) ? below : NULL;
+}
+
+/* Number of the one FROM item of a level that stands for a stream's rows; 0: none. */
+static int
+stream_item(Query *query)
+{
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		i++;
+		if (stream_query(query, lfirst(lc)))
+			return i;
+	}
+	return 0;
+}
+
+static Oid
+hidden_type(const char *column)
+{
+	if (strcmp(column, WEIR_COL_PARTITION) == 0)
+		return INT4OID;
+	if (strcmp(column, WEIR_COL_OFFSET) == 0)
+		return INT8OID;
+	return TIMESTAMPTZOID;
+}
+
+static void
+extend_cte(CommonTableExpr *cte, const char *column, int natts)
+{
+	Oid			type = hidden_type(column);
+
+	if (list_length(cte->ctecolnames) >= natts)
+		return;
+	cte->ctecolnames = lappend(cte->ctecolnames, makeString(pstrdup(column)));
+	cte->ctecoltypes = lappend_oid(cte->ctecoltypes, type);
+	cte->ctecoltypmods = lappend_int(cte->ctecoltypmods, -1);
+	cte->ctecolcollations = lappend_oid(cte->ctecolcollations, InvalidOid);
+}
+
+static void
+extend_rte(RangeTblEntry *rte, const char *column, int natts)
+{
+	if (list_length(rte->eref->colnames) >= natts)
+		return;
+	rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup(column)));
+	if (rte->alias && rte->alias->colnames)
+		rte->alias->colnames = lappend(rte->alias->colnames, makeString(pstrdup(column)));
+	if (rte->rtekind != RTE_CTE)
+		return;
+	rte->coltypes = lappend_oid(rte->coltypes, hidden_type(column));
+	rte->coltypmods = lappend_int(rte->coltypmods, -1);
+	rte->colcollations = lappend_oid(rte->colcollations, InvalidOid);
+}
+
+/* A hidden column at this level, as a Var. */
+static Expr *
+expose(Query *query, const char *column, LateRule *rule)
+{
+	int			rtindex = stream_item(query);
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	AttrNumber	attno = expose_in_query(stream_query(query, rte), column, rule);
+
+	if (rte->rtekind == RTE_CTE)
+		extend_cte(cte_of(query, rte), column, attno);
+	extend_rte(rte, column, attno);
+	return (Expr *) makeVar(rtindex, attno, hidden_type(column), -1, InvalidOid, 0);
+}
+
+static Expr *
+minus_interval(Expr *time, Interval *span)
+{
+	Interval   *copy = palloc(sizeof(Interval));
+
+	if (span == NULL)
+		return (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
+	*copy = *span;
+	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("-")),
+										  TIMESTAMPTZOID, INTERVALOID),
+						 TIMESTAMPTZOID, false, time,
+						 (Expr *) makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
+											IntervalPGetDatum(copy), false, false),
+						 InvalidOid, InvalidOid);
+}
+
+/* A hidden or computed column in the query that reads the delta itself. */
+static Expr *
+delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
+{
+	const char *source = column;
+	Stream	   *stream = weir_stream_get(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	int			i = 0;
+	ListCell   *lc;
+	Expr	   *var = NULL;
+
+	if (strcmp(column, COL_DEADLINE) == 0 || strcmp(column, COL_EXPIRED) == 0)
+		source = WEIR_COL_STREAM_TIME;
+	foreach(lc, rte->eref->colnames)
+	{
+		i++;
+		if (strcmp(strVal(lfirst(lc)), source) == 0)
+			var = (Expr *) makeVar(rtindex, i, hidden_type(source), -1, InvalidOid, 0);
+	}
+	if (var == NULL)
+		elog(ERROR, "delta \"%s\" has no column \"%s\"", rte->enrname, source);
+	if (strcmp(column, COL_DEADLINE) == 0)
+		return minus_interval(var, rule->lateness ? rule->lateness : stream->lateness);
+	if (strcmp(column, COL_EXPIRED) == 0)
+		return minus_interval(var, rule->keep);
+	return var;
+}
+
+static void
+extend_set_operation(Node *node, Oid type)
+{
+	SetOperationStmt *op = (SetOperationStmt *) node;
+
+	if (!IsA(op, SetOperationStmt))
+		return;
+	op->colTypes = lappend_oid(op->colTypes, type);
+	op->colTypmods = lappend_int(op->colTypmods, -1);
+	op->colCollations = lappend_oid(op->colCollations, InvalidOid);
+	extend_set_operation(op->larg, type);
+	extend_set_operation(op->rarg, type);
+}
+
+/* The same column in every arm of UNION ALL; all arms have as many columns. */
+static Expr *
+expose_in_arms(Query *query, const char *column, LateRule *rule)
+{
+	AttrNumber	attno = 0;
+	int			first = 0;
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		i++;
+		if (rte->rtekind != RTE_SUBQUERY)
+			continue;
+		attno = expose_in_query(rte->subquery, column, rule);
+		extend_rte(rte, column, attno);
+		if (first == 0)
+			first = i;
+	}
+	extend_set_operation(query->setOperations, hidden_type(column));
+	return (Expr *) makeVar(first, attno, hidden_type(column), -1, InvalidOid, 0);
+}
+
+/* ORDER BY of a level without LIMIT says nothing; its hidden targets would stand in the way. */
+static void
+drop_order(Query *query)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	query->sortClause = NIL;
+	foreach(lc, query->targetList)
+	{
+		if (!lfirst_node(TargetEntry, lc)->resjunk)
+			targets = lappend(targets, lfirst(lc));
+	}
+	query->targetList = targets;
+}
+
+/* Adds a column to a level's select list, unless it is there; returns its number. */
+static AttrNumber
+expose_in_query(Query *query, const char *column, LateRule *rule)
+{
+	ListCell   *lc;
+	int			i = 0;
+	Expr	   *expr = NULL;
+
+	check_stack_depth();
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (tle->resname && strcmp(tle->resname, column) == 0)
+			return tle->resno;
+	}
+	drop_order(query);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		i++;
+		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
+			expr = delta_column(rte, i, column, rule);
+	}
+	if (expr == NULL)
+		expr = query->setOperations ? expose_in_arms(query, column, rule) : expose(query, column, rule);
+	query->targetList = lappend(query->targetList,
+								makeTargetEntry(expr, list_length(query->targetList) + 1,
+												pstrdup(column), false));
+	return list_length(query->targetList);
+}
+
+/* --- the condition --------------------------------------------------------------------- */
+
+/* window <= limit, for a column of tumble(), which may be a timestamp in UTC */
+static Expr *
+window_until(RangeTblEntry *rte, int rtindex, AttrNumber attno, Expr *limit)
+{
+	Node	   *function = linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	Oid			type = exprType(linitial(((FuncExpr *) function)->args));
+	Expr	   *window = (Expr *) makeVar(rtindex, attno, type, -1, InvalidOid, 0);
+
+	if (type == TIMESTAMPOID)
+		window = (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+									   list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+															CStringGetTextDatum("UTC"), false, false),
+												  window),
+									   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<=")),
+										  TIMESTAMPTZOID, TIMESTAMPTZOID),
+						 BOOLOID, false, window, limit, InvalidOid, InvalidOid);
+}
+
+/* Is a row late for the window of this FROM item? */
+static Expr *
+late_condition(Query *query, int rtindex, LateRule *rule)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	List	   *terms = NIL;
+
+	if (rule->has_lateness)
+		terms = lappend(terms, window_until(rte, rtindex, 2, expose(query, COL_DEADLINE, rule)));
+	if (rule->keep && rule->keep_attno != 0)
+		terms = lappend(terms, window_until(rte, rtindex, rule->keep_attno,
+											expose(query, COL_EXPIRED, rule)));
+	return list_length(terms) == 1 ? linitial(terms) : makeBoolExpr(OR_EXPR, terms, -1);
+}
+
+static Node *
+is_true(Expr *condition, BoolTestType test)
+{
+	BooleanTest *node = makeNode(BooleanTest);
+
+	node->arg = condition;
+	node->booltesttype = test;
+	node->location = -1;
+	return (Node *) node;
+}
+
+static void
+add_qual(Query *query, Node *qual)
+{
+	query->jointree->quals = query->jointree->quals == NULL ? qual :
+		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, qual), -1);
+}
+
+/* Late conditions of one level: one per tumble() beside a stream. */
+static List *
+late_conditions(Query *query, LateRule *rule)
+{
+	List	   *result = NIL;
+	int			n = list_length(query->rtable);
+
+	if (query->setOperations || stream_item(query) == 0)
+		return NIL;
+	for (int i = 1; i <= n; i++)
+	{
+		if (weir_is_tumble(rt_fetch(i, query->rtable)))
+			result = lappend(result, late_condition(query, i, rule));
+	}
+	return result;
+}
+
+/* Leaves late rows out at every level; true if there was a window. */
+static bool
+filter_levels(Query *query, LateRule *rule)
+{
+	bool		found = false;
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, late_conditions(query, rule))
+	{
+		add_qual(query, is_true(lfirst(lc), IS_NOT_TRUE));
+		found = true;
+	}
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_SUBQUERY && weir_query_has_delta((Node *) rte->subquery))
+			found |= filter_levels(rte->subquery, rule);
+	}
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (weir_query_has_delta(cte->ctequery))
+			found |= filter_levels((Query *) cte->ctequery, rule);
+	}
+	return found;
+}
+
+/* --- the late query ----------------------------------------------------------------------- */
+
+/* ROW(all columns of the stream's FROM item) under their names */
+static Expr *
+stream_row(Query *query, int rtindex)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	Query	   *below = stream_query(query, rte);
+	RowExpr    *row = makeNode(RowExpr);
+	ListCell   *lc;
+
+	foreach(lc, below->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		const char *name = strVal(list_nth(rte->eref->colnames, tle->resno - 1));
+
+		if (IsA(tle->expr, Const) && strncmp(name, "dropped_", 8) == 0)
+			continue;
+		if (tle->resjunk || strncmp(name, WEIR_HIDDEN_PREFIX, strlen(WEIR_HIDDEN_PREFIX)) == 0)
+			continue;
+		row->args = lappend(row->args, makeVarFromTargetEntry(rtindex, tle));
+		row->colnames = lappend(row->colnames, makeString(pstrdup(name)));
+	}
+	row->row_typeid = RECORDOID;
+	row->row_format = COERCE_IMPLICIT_CAST;
+	row->location = -1;
+	return (Expr *) row;
+}
+
+/* The time that tumble() is called with. */
+static Node *
+tumble_time(Query *query, int rtindex)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+
+	return linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args);
+}
+
+/*
+ * late_query selects, of the rows that the outermost level leaves out as late:
+ * partition, offset, event time, window_start, the row. NULL if that level has no window.
+ * A row of the newest event time so far is in a window that goes on: most rows
+ * need no look at the window.
+ */
+static Query *
+late_query(Query *query, LateRule *rule)
+{
+	List	   *conditions;
+	int			rtindex = stream_item(query);
+	int			tumble = 0;
+	Expr	   *exprs[5];
+	Query	   *late = copyObject(query);
+
+	conditions = late_conditions(late, rule);
+	if (conditions == NIL)
+		return NULL;
+	for (int i = list_length(late->rtable); i > 0; i--)
+	{
+		if (weir_is_tumble(rt_fetch(i, late->rtable)))
+			tumble = i;
+	}
+	exprs[0] = expose(late, WEIR_COL_PARTITION, rule);
+	exprs[1] = expose(late, WEIR_COL_OFFSET, rule);
+	exprs[2] = expose(late, WEIR_COL_EVENT_TIME, rule);
+	exprs[3] = (Expr *) makeVar(tumble, 1, exprType(tumble_time(late, tumble)), -1, InvalidOid, 0);
+	exprs[4] = stream_row(late, rtindex);
+	if (weir_is_event_time(late, tumble_time(late, tumble)))
+		add_qual(late, (Node *) make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
+															   TIMESTAMPTZOID, TIMESTAMPTZOID),
+											  BOOLOID, false, exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule),
+											  InvalidOid, InvalidOid));
+	add_qual(late, is_true(list_length(conditions) == 1 ? linitial(conditions) :
+						   makeBoolExpr(OR_EXPR, conditions, -1), IS_TRUE));
+	late->targetList = NIL;
+	for (int i = 0; i < 5; i++)
+		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	late->groupClause = NIL;
+	late->hasAggs = false;
+	late->hasTargetSRFs = false;
+	late->constraintDeps = NIL;
+	return late;
+}
+
+/* Are there latenesses to go by: the view's own, or that of one of its streams? */
+static bool
+any_lateness(List *streams, LateRule *rule)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+	{
+		if (weir_stream_get(lfirst_oid(lc))->lateness)
+			return true;
+	}
+	return rule->lateness != NULL;
+}
+
+/*
+ * weir_late_filter makes a rewritten query leave late rows out, in place, and
+ * sets shape->late. Raises 0A000 if the view gives a lateness and has no window.
+ */
+void
+weir_late_filter(ViewShape *shape, LateRule *rule)
+{
+	Query	   *late;
+
+	rule->has_lateness = any_lateness(shape->streams, rule);
+	if (!rule->has_lateness && !(rule->keep && rule->keep_attno != 0))
+		return;
+	late = late_query(shape->query, rule);
+	if (!filter_levels(shape->query, rule))
+	{
+		if (rule->lateness)
+			weir_refuse(shape->name, "weir.lateness needs a window, and the query has none.",
+						"Put tumble(...) beside the stream into FROM, or leave out weir.lateness.");
+		return;
+	}
+	shape->late = late;
+}

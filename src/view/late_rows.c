@@ -1,0 +1,73 @@
+/*
+ * late_rows.c
+ *	  Late rows are counted, and kept if the stream says so; never dropped unseen.
+ *
+ * apply ⇒ late_rows ⇒ weir.stat_views.late, weir.late_rows. Runs in the
+ * transaction of the batch, so what is kept is as exact as the view itself.
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+#include "view/shape.h"
+
+static void
+keep_late_row(View *view, Oid stream, TupleTableSlot *slot)
+{
+	Oid			types[7] = {REGCLASSOID, REGCLASSOID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[7];
+	char		nulls[7];
+
+	slot_getallattrs(slot);
+	values[0] = ObjectIdGetDatum(stream);
+	values[1] = ObjectIdGetDatum(view->relid);
+	nulls[0] = nulls[1] = ' ';
+	for (int i = 0; i < 5; i++)
+	{
+		values[i + 2] = slot->tts_values[i];
+		nulls[i + 2] = slot->tts_isnull[i] ? 'n' : ' ';
+	}
+	if (SPI_execute_with_args("INSERT INTO weir.late_row (stream, view, partition, \"offset\", event_time,"
+							  " window_start, reason, record)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, 'the window had closed', coalesce($7, '{}')::jsonb)",
+							  7, types, values, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not insert into weir.late_row");
+}
+
+static void
+keep_late_rows(View *view, Oid stream, Tuplestorestate *rows, TupleDesc desc)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+		keep_late_row(view, stream, slot);
+	weir_catalog_close(&scope);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+int64
+weir_late_collect(View *view, Oid stream, PlannedStmt *plan, QueryEnvironment *env)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	int64		count;
+
+	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
+	(void) weir_run_plan(plan, "find late rows", env, dest);
+	count = tuplestore_tuple_count(rows);
+	if (count > 0 && weir_stream_require(stream)->late_keep)
+		keep_late_rows(view, stream, rows, ExecCleanTypeFromTL(plan->planTree->targetlist));
+	tuplestore_end(rows);
+	return count;
+}
