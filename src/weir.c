@@ -22,6 +22,7 @@ bool		weir_enabled = true;
 int			weir_dead_letter_limit = 100000;
 int			weir_max_partitions = 1024;
 int			weir_max_databases = 16;
+int			weir_outbox_limit = 1024 * 1024;
 bool		weir_preloaded = false;
 
 /* The size of shared memory: PostgreSQL refuses such settings once the server runs. */
@@ -65,6 +66,10 @@ define_settings(void)
 							"Most rows of weir.dead_letters kept per stream; the oldest go first.",
 							NULL, &weir_dead_letter_limit, 100000, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("weir.outbox_limit",
+							"Most space that changes on their way to Kafka may take; then streams stop reading and other writers get an error.",
+							NULL, &weir_outbox_limit, 1024 * 1024, 1024, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("weir");
 }
 
@@ -78,6 +83,7 @@ _PG_init(void)
 	weir_shmem_init();
 	weir_launcher_init();
 	weir_ddl_init();
+	weir_sink_init();
 	weir_stream_am_init();
 	weir_view_init();
 }

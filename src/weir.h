@@ -47,12 +47,14 @@ extern bool weir_enabled;			/* weir.enabled: false stops all workers */
 extern int	weir_dead_letter_limit; /* weir.dead_letter_limit: rows kept per stream */
 extern int	weir_max_partitions;	/* weir.max_partitions: slots for statistics */
 extern int	weir_max_databases;		/* weir.max_databases */
+extern int	weir_outbox_limit;		/* weir.outbox_limit, kB */
 extern bool weir_preloaded;			/* loaded by shared_preload_libraries */
 
 /* Initialisers, called by _PG_init in this order. */
 extern void weir_shmem_init(void);		/* worker/shmem.c */
 extern void weir_launcher_init(void);	/* worker/launcher.c */
 extern void weir_ddl_init(void);		/* catalog/ddl.c: ProcessUtility hook */
+extern void weir_sink_init(void);		/* sink/sinks.c; before the next, whose callback then runs first */
 extern void weir_stream_am_init(void);	/* delta/stream_am.c: transaction callbacks */
 extern void weir_view_init(void);		/* view/apply.c: caches, invalidation callbacks */
 

@@ -36,6 +36,7 @@
 #include "delta/stream_am.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "sink/sink.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
@@ -192,6 +193,22 @@ handle_create_index(Utility *u)
 	{
 		if (!list_member_oid(before, lfirst_oid(lc)))
 			weir_segments_clone_index(relid, lfirst_oid(lc));
+	}
+}
+
+/* A weir.publish or weir.notify trigger: its arguments are checked now, not when it fires. */
+static void
+handle_create_trigger(Utility *u)
+{
+	CreateTrigStmt *stmt = castNode(CreateTrigStmt, u->pstmt->utilityStmt);
+	Oid			relid;
+
+	pass_on(u);
+	relid = named_relation(stmt->relation, NoLock);
+	if (OidIsValid(relid) && weir_installed())
+	{
+		CommandCounterIncrement();
+		weir_sink_check_trigger(relid, stmt->trigname);
 	}
 }
 
@@ -566,6 +583,7 @@ static const Handler handlers[] = {
 	{T_CreateStmt, handle_create_table},
 	{T_CreateTableAsStmt, handle_create_table_as},
 	{T_IndexStmt, handle_create_index},
+	{T_CreateTrigStmt, handle_create_trigger},
 	{T_CopyStmt, handle_copy},
 	{T_AlterTableStmt, handle_alter_table},
 	{T_RenameStmt, handle_rename},
@@ -611,6 +629,11 @@ weir_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	const Handler *handler = find_handler(nodeTag(pstmt->utilityStmt));
 	Utility		u = {pstmt, query, context, params, env, dest, qc};
+
+	/* what a prepared transaction has written to the outbox is seen from its commit on */
+	if (IsA(pstmt->utilityStmt, TransactionStmt) &&
+		castNode(TransactionStmt, pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED)
+		weir_sink_prepared_committed();
 
 	/* outside of transactions (COMMIT, ...) there is nothing for us */
 	if (handler == NULL || IsBinaryUpgrade || !IsTransactionState())

@@ -34,6 +34,9 @@ extern void weir_stat_forget(Oid relid);
  */
 extern void weir_request_maintenance(void);
 
+/* After a commit that wrote to the outbox: wakes this database's publisher. */
+extern void weir_publisher_wake(void);
+
 /* Wakes everybody in weir.wait() of this database (after a commit that moved something). */
 extern void weir_progress_broadcast(void);
 

@@ -46,7 +46,7 @@ PG_FUNCTION_INFO_V1(weir_announce);
 static int
 num_slots(void)
 {
-	return weir_max_databases * WEIR_MAX_WORKERS;
+	return weir_max_databases * WEIR_MAX_PROCESSES;
 }
 
 static Size
@@ -90,6 +90,8 @@ shmem_startup(void)
 			pg_atomic_init_u64(&weir_shared->hubs[i].generation, 1);
 			pg_atomic_init_u64(&weir_shared->hubs[i].request, 0);
 			pg_atomic_init_u64(&weir_shared->hubs[i].maintenance, 0);
+			pg_atomic_init_u64(&weir_shared->hubs[i].outbox, 0);
+			pg_atomic_init_u32(&weir_shared->hubs[i].publisher_waits, 0);
 			ConditionVariableInit(&weir_shared->hubs[i].progress);
 		}
 		weir_shared->nslots = num_slots();
@@ -141,6 +143,33 @@ weir_wake_workers(Oid dboid)
 		WorkerSlot *slot = &weir_shared->slots[i];
 
 		if (slot->dboid == dboid && slot->latch != NULL)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(weir_shared->lock);
+}
+
+/*
+ * weir_publisher_wake tells the publisher that something was committed to the
+ * outbox. Only a publisher that waits costs more than two atomic operations.
+ */
+void
+weir_publisher_wake(void)
+{
+	Hub		   *hub;
+
+	if (weir_shared == NULL)
+		return;
+	hub = weir_hub(MyDatabaseId);
+	pg_atomic_fetch_add_u64(&hub->outbox, 1);
+	if (pg_atomic_exchange_u32(&hub->publisher_waits, 0) == 0)
+		return;
+	LWLockAcquire(weir_shared->lock, LW_SHARED);
+	for (int i = 0; i < weir_shared->nslots; i++)
+	{
+		WorkerSlot *slot = &weir_shared->slots[i];
+
+		/* whoever shares the hub: one of them has set the flag */
+		if (slot->index == WEIR_PUBLISHER && slot->latch != NULL && weir_hub(slot->dboid) == hub)
 			SetLatch(slot->latch);
 	}
 	LWLockRelease(weir_shared->lock);

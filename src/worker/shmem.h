@@ -15,6 +15,8 @@
 #include "utils/hsearch.h"
 
 #define WEIR_MAX_WORKERS		64	/* the most that weir.workers allows */
+#define WEIR_PUBLISHER			WEIR_MAX_WORKERS	/* the publisher's index among a database's workers */
+#define WEIR_MAX_PROCESSES		(WEIR_MAX_WORKERS + 1)
 #define WEIR_NUM_HUBS			64	/* databases are hashed to hubs; a collision costs a needless look */
 #define WEIR_MAX_HOLDS			64	/* databases being left at one time */
 #define WEIR_TOPIC_MAX			250 /* Kafka allows 249 bytes */
@@ -26,6 +28,8 @@ typedef struct Hub
 	pg_atomic_uint64 generation;	/* catalog changes committed */
 	pg_atomic_uint64 request;	/* calls of weir.wait() so far */
 	pg_atomic_uint64 maintenance;	/* transactions that left expiry to the workers */
+	pg_atomic_uint64 outbox;	/* transactions that wrote to the outbox */
+	pg_atomic_uint32 publisher_waits;	/* a publisher wants its latch set by the next of them */
 	ConditionVariable progress; /* a batch was committed, a request answered */
 } Hub;
 
