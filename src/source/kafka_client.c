@@ -49,6 +49,15 @@
 #define LEAST_QUEUED_MESSAGES 4000
 
 /*
+ * Size of one fetch, as a share of the memory. It is bytes on the wire: compressed
+ * ones become five or ten times as many, and the queue can exceed its bound
+ * by one fetch per broker. A larger single message comes through all the same.
+ */
+#define FETCH_SHARE 128
+#define MOST_FETCHED_BYTES	(INT64CONST(2) * 1024 * 1024)
+#define LEAST_FETCHED_BYTES (INT64CONST(128) * 1024)
+
+/*
  * weir has no session; this is how long a commit waits for the group's
  * coordinator, and with it an assignment or the end of the consumer.
  */
@@ -92,23 +101,49 @@ close_all(int code, Datum arg)
 		weir_kafka_close(open_consumers);
 }
 
-/* Flow control within memory bytes, and what weir's reading depends on. */
-static bool
-set_own_properties(rd_kafka_conf_t *conf, const char *group, bool read_committed,
-				   Size memory, char *text, Size size)
+static int64
+clamp(int64 value, int64 least, int64 most)
 {
-	int64		bytes = Max(Min((int64) memory / BYTES_SHARE, MOST_QUEUED_BYTES), LEAST_QUEUED_BYTES);
-	int64		messages = Max(Min(((int64) memory - bytes) / KAFKA_MESSAGE_OVERHEAD,
-								   MOST_QUEUED_MESSAGES), LEAST_QUEUED_MESSAGES);
-	char		kbytes_text[32];
-	char		messages_text[32];
+	return Max(Min(value, most), least);
+}
 
-	snprintf(kbytes_text, sizeof(kbytes_text), "%lld", (long long) bytes / 1024);
-	snprintf(messages_text, sizeof(messages_text), "%lld", (long long) messages);
+static bool
+put_number(rd_kafka_conf_t *conf, const char *name, int64 value, char *text, Size size)
+{
+	char		digits[32];
+
+	snprintf(digits, sizeof(digits), "%lld", (long long) value);
+	return weir_kafka_conf_put(conf, name, digits, text, size);
+}
+
+/* Flow control within memory bytes. */
+static bool
+set_flow_control(rd_kafka_conf_t *conf, List *options, Size memory, char *text, Size size)
+{
+	const char *receive = weir_kafka_option(options, "receive.message.max.bytes");
+	int64		bytes = clamp((int64) memory / BYTES_SHARE, LEAST_QUEUED_BYTES, MOST_QUEUED_BYTES);
+	int64		messages = clamp(((int64) memory - bytes) / KAFKA_MESSAGE_OVERHEAD,
+								 LEAST_QUEUED_MESSAGES, MOST_QUEUED_MESSAGES);
+	int64		fetch = clamp((int64) memory / FETCH_SHARE, LEAST_FETCHED_BYTES, MOST_FETCHED_BYTES);
+
+	/* librdkafka wants a response to have room for a fetch and its frame. */
+	if (receive != NULL)
+		fetch = clamp(fetch, 1000, atoll(receive) - 512);
 
 	/* Unknown before 2.2: there wake_brokers() does it. */
 	(void) rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "2", NULL, 0);
 
+	/* message.max.bytes is for producers, but must not be above fetch.max.bytes. */
+	return put_number(conf, "queued.max.messages.kbytes", bytes / 1024, text, size) &&
+		put_number(conf, "queued.min.messages", messages, text, size) &&
+		put_number(conf, "message.max.bytes", fetch, text, size) &&
+		put_number(conf, "fetch.max.bytes", fetch, text, size);
+}
+
+/* What weir's reading depends on. */
+static bool
+set_own_properties(rd_kafka_conf_t *conf, const char *group, bool read_committed, char *text, Size size)
+{
 	return weir_kafka_conf_put(conf, "group.id", group, text, size) &&
 		weir_kafka_conf_put(conf, "session.timeout.ms", SESSION_TIMEOUT_MS, text, size) &&
 		weir_kafka_conf_put(conf, "enable.auto.commit", "false", text, size) &&
@@ -116,9 +151,7 @@ set_own_properties(rd_kafka_conf_t *conf, const char *group, bool read_committed
 		weir_kafka_conf_put(conf, "enable.partition.eof", "true", text, size) &&
 		weir_kafka_conf_put(conf, "auto.offset.reset", "error", text, size) &&
 		weir_kafka_conf_put(conf, "isolation.level",
-							read_committed ? "read_committed" : "read_uncommitted", text, size) &&
-		weir_kafka_conf_put(conf, "queued.max.messages.kbytes", kbytes_text, text, size) &&
-		weir_kafka_conf_put(conf, "queued.min.messages", messages_text, text, size);
+							read_committed ? "read_committed" : "read_uncommitted", text, size);
 }
 
 /* Frees everything that exists. Batches are detached, messages freed, before librdkafka is told to end. */
@@ -177,7 +210,8 @@ open_consumer(KafkaConsumer *consumer, List *options, bool read_committed,
 	conf = weir_kafka_conf(options, text, size);
 	if (conf == NULL)
 		return false;
-	if (!set_own_properties(conf, consumer->group, read_committed, memory, text, size))
+	if (!set_own_properties(conf, consumer->group, read_committed, text, size) ||
+		!set_flow_control(conf, options, memory, text, size))
 	{
 		rd_kafka_conf_destroy(conf);
 		return false;
