@@ -306,6 +306,7 @@ weir_view_covered_from(View *view, int *column)
 	TimestampTz horizon = view_horizon(view);
 	ViewShape  *shape;
 	ViewScope	scope;
+	bool		overlapping;
 
 	*column = 0;
 	if (horizon == DT_NOBEGIN)
@@ -313,8 +314,8 @@ weir_view_covered_from(View *view, int *column)
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
-	*column = weir_first_event_column(shape);
-	if (horizon == DT_NOEND || *column == 0)
+	*column = weir_first_event_column(shape, &overlapping);
+	if (horizon == DT_NOEND || *column == 0 || overlapping)
 		refuse_uncovered(view, "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.");
 	horizon = first_window(view, shape, *column, horizon);
 	weir_view_scope_close(&scope);
@@ -465,7 +466,8 @@ static char *
 covered_condition(View *view, ViewShape *shape)
 {
 	TimestampTz horizon = view_horizon(view);
-	int			column = weir_first_event_column(shape);
+	bool		overlapping;
+	int			column = weir_first_event_column(shape, &overlapping);
 	char	   *condition = pstrdup("WHERE true");
 	TimestampTz newest = DT_NOBEGIN;
 	ListCell   *lc;

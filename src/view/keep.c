@@ -2,7 +2,7 @@
  * keep.c
  *	  Which column tells how old a view's row is, and what weir.keep does with old rows.
  *
- * The column is the window's end (or start) of tumble() in the select list,
+ * The column is the window's end (or start) of tumble() and its kin in the select list,
  * else the event-time column of the stream. Rows more than weir.keep behind
  * the stream's time are deleted as the data moves on, in steps, not with every batch.
  */
@@ -23,7 +23,7 @@
 
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
 bool
-weir_is_tumble(RangeTblEntry *rte)
+weir_is_window(RangeTblEntry *rte)
 {
 	FuncExpr   *call;
 	char	   *name;
@@ -39,10 +39,20 @@ weir_is_tumble(RangeTblEntry *rte)
 		getExtensionOfObject(ProcedureRelationId, call->funcid) == weir_extension_oid();
 }
 
+/* Windows of tumble() do not overlap. Only for what weir_is_window() says yes to. */
+static bool
+is_tumble(RangeTblEntry *rte)
+{
+	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+
+	return strcmp(get_func_name(call->funcid), "tumble") == 0;
+}
+
 /* Where a column of the select list comes from. */
 typedef struct Origin
 {
-	AttrNumber	window;			/* 1: window_start, 2: window_end of tumble(); 0: no */
+	AttrNumber	window;			/* 1: window_start, 2: window_end of tumble() and its kin; 0: no */
+	bool		overlapping;	/* the windows do */
 	Oid			stream;			/* a column of this stream, or a window over it */
 	char	   *column;
 } Origin;
@@ -60,10 +70,11 @@ trace(Query *query, Node *node, Origin *origin)
 	switch (rte->rtekind)
 	{
 		case RTE_FUNCTION:
-			if (!weir_is_tumble(rte))
+			if (!weir_is_window(rte))
 				return false;
 			(void) trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin);
 			origin->window = var->varattno;
+			origin->overlapping = !is_tumble(rte);
 			return true;
 		case RTE_NAMEDTUPLESTORE:
 			origin->stream = strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
@@ -137,10 +148,10 @@ rank_column(ViewShape *shape, TargetEntry *tle)
 /*
  * weir_first_event_column returns the number of a column that no row of the stream that
  * counts in the view's row is older than: window_start over event time, or
- * event time itself; 0 if there is none.
+ * event time itself; 0 if there is none. *overlapping: a stream row counts for several windows.
  */
 int
-weir_first_event_column(ViewShape *shape)
+weir_first_event_column(ViewShape *shape, bool *overlapping)
 {
 	ListCell   *lc;
 
@@ -153,7 +164,10 @@ weir_first_event_column(ViewShape *shape)
 			continue;
 		if (trace(shape->query, (Node *) tle->expr, &origin) &&
 			origin.window != 2 && is_event_time(&origin))
+		{
+			*overlapping = origin.overlapping;
 			return tle->resno;
+		}
 	}
 	return 0;
 }

@@ -7,7 +7,7 @@
  * column of the delta), so the answer depends on the partition's contents alone. With weir.keep,
  * a row is also late for a window that has expired by then.
  *
- * Every level of the query that calls tumble() beside a stream gets the
+ * Every level of the query that calls a window function beside a stream gets the
  * condition; the hidden column is passed up to that level through sub-selects,
  * common table expressions and the arms of UNION ALL. The late query, which
  * finds the rows left out, is made from the outermost level.
@@ -288,7 +288,7 @@ expose_in_query(Query *query, const char *column, LateRule *rule)
 
 /* --- the condition --------------------------------------------------------------------- */
 
-/* window <= limit, for a column of tumble(), which may be a timestamp in UTC */
+/* window <= limit, for a column of a window function, which may be a timestamp in UTC */
 static Expr *
 window_until(RangeTblEntry *rte, int rtindex, AttrNumber attno, Expr *limit)
 {
@@ -340,7 +340,7 @@ add_qual(Query *query, Node *qual)
 		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, qual), -1);
 }
 
-/* Late conditions of one level: one per tumble() beside a stream. */
+/* Late conditions of one level: one per window function beside a stream. */
 static List *
 late_conditions(Query *query, LateRule *rule)
 {
@@ -351,7 +351,7 @@ late_conditions(Query *query, LateRule *rule)
 		return NIL;
 	for (int i = 1; i <= n; i++)
 	{
-		if (weir_is_tumble(rt_fetch(i, query->rtable)))
+		if (weir_is_window(rt_fetch(i, query->rtable)))
 			result = lappend(result, late_condition(query, i, rule));
 	}
 	return result;
@@ -416,9 +416,9 @@ stream_row(Query *query, int rtindex)
 	return (Expr *) row;
 }
 
-/* The time that tumble() is called with. */
+/* The time that a window function is called with. */
 static Node *
-tumble_time(Query *query, int rtindex)
+window_time(Query *query, int rtindex)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 
@@ -436,7 +436,7 @@ late_query(Query *query, LateRule *rule)
 {
 	List	   *conditions;
 	int			rtindex = stream_item(query);
-	int			tumble = 0;
+	int			window = 0;
 	Expr	   *exprs[5];
 	Query	   *late = copyObject(query);
 
@@ -445,15 +445,15 @@ late_query(Query *query, LateRule *rule)
 		return NULL;
 	for (int i = list_length(late->rtable); i > 0; i--)
 	{
-		if (weir_is_tumble(rt_fetch(i, late->rtable)))
-			tumble = i;
+		if (weir_is_window(rt_fetch(i, late->rtable)))
+			window = i;
 	}
 	exprs[0] = expose(late, WEIR_COL_PARTITION, rule);
 	exprs[1] = expose(late, WEIR_COL_OFFSET, rule);
 	exprs[2] = expose(late, WEIR_COL_EVENT_TIME, rule);
-	exprs[3] = (Expr *) makeVar(tumble, 1, exprType(tumble_time(late, tumble)), -1, InvalidOid, 0);
+	exprs[3] = (Expr *) makeVar(window, 1, exprType(window_time(late, window)), -1, InvalidOid, 0);
 	exprs[4] = stream_row(late, rtindex);
-	if (weir_is_event_time(late, tumble_time(late, tumble)))
+	if (weir_is_event_time(late, window_time(late, window)) && rule->keep_attno != 1)
 		add_qual(late, (Node *) make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
 															   TIMESTAMPTZOID, TIMESTAMPTZOID),
 											  BOOLOID, false, exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule),

@@ -49,7 +49,7 @@ typedef struct LateRule
 {
 	Interval   *lateness;		/* the view's own; NULL: each stream's */
 	Interval   *keep;			/* NULL: for ever */
-	AttrNumber	keep_attno;		/* column of tumble() that keep goes by: 1, 2; 0: none */
+	AttrNumber	keep_attno;		/* column of the window function that keep goes by: 1, 2; 0: none */
 	bool		has_lateness;	/* set by weir_late_filter */
 } LateRule;
 
@@ -133,10 +133,10 @@ extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 
 /* keep.c */
 extern AttrNumber weir_keep_window(ViewShape *shape);
-extern bool weir_is_tumble(RangeTblEntry *rte);
+extern bool weir_is_window(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);
 extern char *weir_keep_column(ViewShape *shape, List *names, bool required);
-extern int	weir_first_event_column(ViewShape *shape);
+extern int	weir_first_event_column(ViewShape *shape, bool *overlapping);
 
 /*
  * inspect.c: DT_NOBEGIN if the kept rows are all that the streams ever had;
