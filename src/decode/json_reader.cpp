@@ -20,6 +20,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -253,8 +254,11 @@ JsonReader::reserve(size_t length)
 		return simdjson::SUCCESS;
 	if (length > JSON_MAX_MESSAGE)
 		return simdjson::CAPACITY;
-	while (wanted < length)
+	/* Small sizes double; large ones are taken with an eighth to spare, since they are rare. */
+	while (wanted < length && wanted < keep_capacity)
 		wanted *= 2;
+	if (wanted < length)
+		wanted = std::min(length + length / 8, (size_t) JSON_MAX_MESSAGE);
 
 	buffer.reset();
 	parser.reset();
