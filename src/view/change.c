@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
 #include "commands/tablecmds.h"
+#include "delta/stream_am.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -70,7 +71,9 @@ is_global(ViewShape *shape)
 
 /*
  * weir_view_start_now notes where the streams are: what is kept from before
- * does not belong to the view (WITH NO DATA), and weir.verify leaves it out.
+ * does not belong to the view (WITH NO DATA), and weir.verify leaves it out. The caller
+ * holds the streams locked, so a block of arrival numbers drawn now is below all to come.
+ * '?' for a stream of several topics: its kept rows do not tell them apart.
  */
 void
 weir_view_start_now(View *view)
@@ -79,9 +82,13 @@ weir_view_start_now(View *view)
 
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("UPDATE weir.view_def v SET since = (SELECT array_agg("
-							 " (SELECT 'CASE " WEIR_COL_PARTITION "' || string_agg(format(' WHEN %%s THEN " WEIR_COL_OFFSET " >= %%s', p.partition, p.next_offset), '')"
-							 " || ' ELSE true END' FROM weir.position p WHERE p.stream = s) ORDER BY n)"
-							 " FROM unnest(v.streams) WITH ORDINALITY u(s, n)) WHERE view = %u", view->relid);
+							 " CASE WHEN cardinality(d.topics) > 1 THEN '?' ELSE"
+							 " format('CASE " WEIR_COL_PARTITION " WHEN -1 THEN " WEIR_COL_OFFSET " >= %%s%%s ELSE true END',"
+							 "  nextval('weir.arrival') << %d,"
+							 "  (SELECT string_agg(format(' WHEN %%s THEN " WEIR_COL_OFFSET " >= %%s', p.partition, p.next_offset), '')"
+							 "   FROM weir.position p WHERE p.stream = d.stream AND p.partition >= 0)) END ORDER BY n)"
+							 " FROM unnest(v.streams) WITH ORDINALITY u(s, n) JOIN weir.stream_def d ON d.stream = u.s)"
+							 " WHERE view = %u", WEIR_ARRIVAL_BLOCK_BITS, view->relid);
 	weir_catalog_close(&scope);
 }
 

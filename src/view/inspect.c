@@ -133,10 +133,29 @@ query_number(const char *sql)
 	return isnull ? -1 : DatumGetInt64(value);
 }
 
+/* Highest event time among the kept rows and what the positions know. */
+static TimestampTz
+newest_row(Stream *stream)
+{
+	CatalogScope scope;
+	int64		kept;
+
+	if (!stream->keeps_rows)
+		return weir_segments_stream_time(stream);
+	weir_catalog_open(&scope);
+	kept = query_number(psprintf("SELECT (extract(epoch FROM max(" WEIR_COL_EVENT_TIME ")) * 1000000)::bigint FROM %s",
+								 weir_relation_name(stream->rows_relid)));
+	weir_catalog_close(&scope);
+	if (kept != -1)
+		kept -= (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return kept == -1 ? weir_segments_stream_time(stream) :
+		Max((TimestampTz) kept, weir_segments_stream_time(stream));
+}
+
 static TimestampTz
 keep_horizon(Stream *stream)
 {
-	TimestampTz newest = weir_segments_stream_time(stream);
+	TimestampTz newest = newest_row(stream);
 
 	if (TIMESTAMP_NOT_FINITE(newest))
 		return DT_NOBEGIN;
@@ -146,30 +165,22 @@ keep_horizon(Stream *stream)
 }
 
 /*
- * stream_covered tells whether a stream's kept rows are all that it ever had: no
- * kept row is so old that others like it may have expired, and of the
- * INSERTed ones, which are numbered without holes, none is missing.
+ * stream_covered tells whether a stream's kept rows are all that it ever had, as
+ * far as they show it: none is so old that others like it may have expired.
  */
 static bool
 stream_covered(Stream *stream, TimestampTz horizon)
 {
 	CatalogScope scope;
-	char	   *rows = weir_relation_name(stream->rows_relid);
-	int64		inserted;
-	int64		kept;
 	int64		older;
 
-	if (!stream->keeps_rows)
-		return false;
+	if (TIMESTAMP_NOT_FINITE(horizon))
+		return true;
 	weir_catalog_open(&scope);
-	inserted = query_number(psprintf("SELECT coalesce(sum(next_offset), 0)::bigint FROM weir.position"
-									 " WHERE stream = %u AND partition = -1", stream->relid));
-	kept = query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_PARTITION " = -1", rows));
-	older = TIMESTAMP_NOT_FINITE(horizon) ? 0 :
-		query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_EVENT_TIME " < %s::timestamptz", rows,
-							  weir_time_literal(horizon)));
+	older = query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_EVENT_TIME " < %s::timestamptz",
+								  weir_relation_name(stream->rows_relid), weir_time_literal(horizon)));
 	weir_catalog_close(&scope);
-	return kept >= inserted && older == 0;
+	return older == 0;
 }
 
 /* view_horizon: DT_NOBEGIN if the kept rows are all; else only rows from there on are sure to be kept. */
@@ -220,6 +231,12 @@ since_condition(View *view, Oid stream)
 		result = value ? MemoryContextStrdup(cxt, value) : NULL;
 	}
 	weir_catalog_close(&scope);
+	if (result && strcmp(result, "?") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("kept rows cannot tell what continuous view %s should hold", view->name),
+				 errdetail("It began WITH NO DATA over a stream of several topics, whose kept rows are not told apart."),
+				 errhint("REFRESH MATERIALIZED VIEW builds it from all kept rows.")));
 	return result;
 }
 
@@ -481,7 +498,7 @@ covered_condition(View *view, ViewShape *shape)
 		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon));
 	}
 	foreach(lc, view->streams)
-		newest = Max(newest, weir_segments_stream_time(weir_stream_require(lfirst_oid(lc))));
+		newest = Max(newest, newest_row(weir_stream_require(lfirst_oid(lc))));
 	if (view->keep && view->keep_column && !TIMESTAMP_NOT_FINITE(newest))
 		condition = psprintf("%s AND %s", condition,
 							 side_condition(shape, get_attnum(view->relid, view->keep_column), ">",
