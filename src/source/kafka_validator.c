@@ -136,9 +136,13 @@ check_value(const char *name, const KafkaAllowed *allowed, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"%s\"", name)));
+	if (res == RD_KAFKA_CONF_UNKNOWN)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("option \"%s\" needs a newer librdkafka", name),
+				 errdetail_internal("librdkafka %s: %s.", rd_kafka_version_str(), text)));
 	ereport(ERROR,
-			(errcode(res == RD_KAFKA_CONF_UNKNOWN ? ERRCODE_FDW_INVALID_OPTION_NAME :
-					 ERRCODE_INVALID_PARAMETER_VALUE),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for option \"%s\"", name),
 			 errdetail_internal("librdkafka %s: %s.", rd_kafka_version_str(), text)));
 }
