@@ -12,6 +12,18 @@
 #error "weir needs PostgreSQL 15 or newer"
 #endif
 
+/* 16 moved SET_VARSIZE and the like out of postgres.h (d952373a987). */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 18 replaced pg_attribute_noreturn() by pg_noreturn, which stands in front (1d9681ae73a). */
+#if PG_VERSION_NUM >= 180000
+#define weir_noreturn pg_noreturn
+#else
+#define weir_noreturn __attribute__((noreturn))
+#endif
+
 #include "access/attmap.h"
 #include "access/htup_details.h"
 #include "access/table.h"

@@ -15,6 +15,7 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "utils/numeric.h"
 
 /* Powers of ten that a double holds exactly; a float those up to 10^10. */

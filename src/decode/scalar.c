@@ -10,6 +10,7 @@
 #include <ctype.h>
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
