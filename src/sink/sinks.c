@@ -23,6 +23,7 @@
 #include "sink/outbox.h"
 #include "sink/sink.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"

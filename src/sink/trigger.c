@@ -22,6 +22,7 @@
 #include "catalog/view.h"
 #include "commands/trigger.h"
 #include "compat.h"
+#include "miscadmin.h"
 #include "source/kafka_options.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
