@@ -24,6 +24,13 @@
 #define weir_noreturn __attribute__((noreturn))
 #endif
 
+/* 18 made the name lists of transformRelOptions const (8be6b1d8f2e). */
+#if PG_VERSION_NUM >= 180000
+#define weir_reloption_namespaces(list) ((const char *const *) (list))
+#else
+#define weir_reloption_namespaces(list) ((char **) (list))
+#endif
+
 #include "access/attmap.h"
 #include "access/htup_details.h"
 #include "access/table.h"

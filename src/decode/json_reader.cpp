@@ -55,6 +55,24 @@ struct Name
 	size_t		len;
 };
 
+/*
+ * A key without escapes. simdjson 3.0 takes no argument, 3.2 to 3.12 want to
+ * hear whether lone surrogates are replaced, 4 has a default.
+ */
+template <typename Field>
+auto
+unescaped_key(Field &field, int) -> decltype(field.unescaped_key(false))
+{
+	return field.unescaped_key(false);
+}
+
+template <typename Field>
+auto
+unescaped_key(Field &field, long) -> decltype(field.unescaped_key())
+{
+	return field.unescaped_key();
+}
+
 uint32_t
 hash_name(const char *text, size_t len)
 {
@@ -342,7 +360,7 @@ JsonReader::find_key(od::field &field, int nth, int *found)
 	if (p < end && *p == '\\')
 	{
 		std::string_view name;
-		error_code	code = field.unescaped_key().get(name);
+		error_code	code = unescaped_key(field, 0).get(name);
 
 		if (!code)
 			*found = find(name);
@@ -408,7 +426,7 @@ JsonReader::read_container(od::value &value, char kind, int depth, JsonField *ou
 
 			while (p < end && *p != '"' && *p != '\\')
 				p++;
-			if (p < end && *p == '\\' && field.unescaped_key().get(raw))
+			if (p < end && *p == '\\' && unescaped_key(field, 0).get(raw))
 				return simdjson::STRING_ERROR;
 			if ((code = read_value(field.value(), depth + 1, nullptr)))
 				return code;
