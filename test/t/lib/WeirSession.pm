@@ -38,7 +38,7 @@ sub send
 	$self->{marker} = 'marker-' . ++$markers;
 	$self->{out} = '';
 	$self->{in} .= "$sql\n;\n\\echo $self->{marker}\n";
-	$self->{run}->pump_nb;
+	eval { $self->{run}->pump_nb; };
 	return;
 }
 
@@ -47,7 +47,8 @@ sub result
 	my ($self) = @_;
 	my $marker = $self->{marker};
 	$self->{timer}->start(180);
-	$self->{run}->pump while $self->{out} !~ /^$marker$/m && $self->{run}->pumpable;
+	# a server that dies ends psql, and the pump with it
+	eval { $self->{run}->pump while $self->{out} !~ /^$marker$/m && $self->{run}->pumpable; };
 	my $out = $self->{out};
 	$out =~ s/^$marker\n//m;
 	chomp $out;

@@ -17,6 +17,9 @@ use WeirSession;
 our @EXPORT = qw(weir_node kafka session wait_for positions same verified eventually
   fill_sql make_kafka_server make_orders make_sales sales_sql worker_pids quick topic);
 
+# A psql whose server was killed closes its end early; that is no reason to die.
+$SIG{PIPE} = 'IGNORE';
+
 # A running server with weir preloaded, and the extension in database postgres.
 sub weir_node
 {
