@@ -17,14 +17,14 @@
 #include "varatt.h"
 #endif
 
-/* 18 replaced pg_attribute_noreturn() by pg_noreturn, which stands in front (1d9681ae73a). */
+/* 18 replaced pg_attribute_noreturn() by pg_noreturn, which stands in front. */
 #if PG_VERSION_NUM >= 180000
 #define weir_noreturn pg_noreturn
 #else
 #define weir_noreturn __attribute__((noreturn))
 #endif
 
-/* 18 made the name lists of transformRelOptions const (8be6b1d8f2e). */
+/* 18 made the name lists of transformRelOptions const. */
 #if PG_VERSION_NUM >= 180000
 #define weir_reloption_namespaces(list) ((const char *const *) (list))
 #else
