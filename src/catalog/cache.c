@@ -21,6 +21,7 @@
 #include "catalog/view.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -29,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "worker/shared.h"
 
 const char *const weir_view_setting_names[4] = {
@@ -418,6 +420,16 @@ weir_view_get(Oid relid)
 		if (view->relid == relid)
 			return view;
 	}
+	return NULL;
+}
+
+View *
+weir_view_lock(Oid relid)
+{
+	LockRelationOid(relid, RowExclusiveLock);
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return weir_view_get(relid);
+	UnlockRelationOid(relid, RowExclusiveLock);
 	return NULL;
 }
 

@@ -40,6 +40,12 @@ extern const char *const weir_view_setting_names[4];
 extern View *weir_view_get(Oid relid);
 extern View *weir_view_require(Oid relid);
 
+/*
+ * weir_view_lock takes RowExclusiveLock on the result table until the end of the
+ * transaction; waits for a DROP that holds it, and returns NULL if the view is gone then.
+ */
+extern View *weir_view_lock(Oid relid);
+
 /* Views over a stream, as List of Oid in ascending order (the order of locks). */
 extern List *weir_view_oids_of_stream(Oid stream);
 extern List *weir_view_oids(void);
