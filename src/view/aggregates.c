@@ -439,6 +439,7 @@ make_partial_query(ViewShape *shape)
 	int			i = 0;
 
 	query->targetList = NIL;
+	query->havingQual = NULL;
 	foreach(lc, shape->keys)
 	{
 		TargetEntry *key = copyObject(lfirst_node(TargetEntry, lc));
@@ -550,6 +551,38 @@ classify_in_place(ViewShape *shape)
 	return true;
 }
 
+/* SELECT DISTINCT of plain rows is GROUP BY over all columns. */
+static void
+distinct_as_groups(Query *query)
+{
+	if (query->distinctClause == NIL || query->hasDistinctOn || query->hasAggs ||
+		query->groupClause || query->groupingSets || query->hasWindowFuncs || query->hasTargetSRFs)
+		return;
+	query->groupClause = query->distinctClause;
+	query->distinctClause = NIL;
+}
+
+/*
+ * HAVING: a column behind the others tells whether the row is in the result. The states of all groups are
+ * kept; rows that do not qualify (any more) are deleted. That looks at the result as it is,
+ * so writers take turns.
+ */
+static TargetEntry *
+pass_target(ViewShape *shape, ShapeContext *context)
+{
+	Node	   *having = shape->query->havingQual;
+	BooleanTest *test = makeNode(BooleanTest);
+
+	if (IsA(having, List))
+		having = (Node *) make_ands_explicit((List *) having);
+	test->arg = (Expr *) final_mutator(copyObject(having), context);
+	test->booltesttype = IS_TRUE;
+	test->location = -1;
+	shape->passes = true;
+	shape->exclusive = true;
+	return makeTargetEntry((Expr *) test, list_length(shape->query->targetList) + 1, pstrdup("weir_pass"), false);
+}
+
 static void
 classify_grouped(ViewShape *shape)
 {
@@ -565,15 +598,21 @@ classify_grouped(ViewShape *shape)
 	if (list_length(shape->keys) > INDEX_MAX_KEYS)
 		weir_refuse(shape->name, psprintf("GROUP BY has more than %d expressions.", INDEX_MAX_KEYS), NULL);
 	shape->strategy = "combine";
-	shape->in_place = classify_in_place(shape);
+	if (shape->query->havingQual)
+		shape->why = "HAVING: groups that do not qualify are counted, too";
+	else
+		shape->in_place = classify_in_place(shape);
 	if (shape->in_place)
 	{
-		shape->why = "every aggregate merges with its own result";
+		shape->why = shape->query->hasAggs ? "every aggregate merges with its own result" :
+			"each distinct row is kept once";
 		shape->partial = copyObject(shape->query);
 		return;
 	}
 	shape->states = NIL;
 	targets = (List *) final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	if (shape->query->havingQual)
+		targets = lappend(targets, pass_target(shape, &context));
 	shape->partial = make_partial_query(shape);
 	shape->final = make_final_query(shape, targets);
 }
@@ -625,6 +664,7 @@ weir_shape_make(Query *definition, const char *name, Interval *lateness, Interva
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
+	distinct_as_groups(shape->query);
 	weir_check_query(shape->query, name);
 	strip_order(shape->query);
 	shape->streams = weir_rewrite_streams(shape->query);

@@ -55,6 +55,7 @@ typedef struct ViewPlan
 	int			in_use;			/* a trigger may insert into the view's own stream */
 	bool		orphaned;		/* replaced while in use: whoever uses it frees it */
 	uint64		catalog_version;
+	bool		exclusive;		/* writers take turns */
 	char	   *text;			/* for log and statistics: not what is run */
 	List	   *streams;
 	Query	   *tree;			/* rewritten */
@@ -226,6 +227,7 @@ build_plan(View *view)
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);
+	plan->exclusive = statements.exclusive;
 	plan->streams = list_copy(statements.streams);
 	plan->tree = copyObject(statements.merge);
 	plan->late = copyObject(statements.late);
@@ -381,8 +383,11 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	int64		nrows = delta ? delta->nrows : 0;
 	QueryEnvironment *env = weir_run_environment(plan->streams, deltas);
 
-	result->changed = weir_run_plan(plan_for_size(plan, plan->tree, plan->plans, nrows),
-									plan->text, env, None_Receiver);
+	PlannedStmt *planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
+
+	result->changed = plan->exclusive ?
+		weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
+		weir_run_plan(planned, plan->text, env, None_Receiver);
 	if (plan->late && delta)
 		result->late = weir_late_collect(view, delta->stream,
 										 plan_for_size(plan, plan->late, plan->late_plans, nrows), env);
@@ -428,6 +433,8 @@ apply_delta(View *view, Delta *delta, ApplyResult *result)
 	error_context_stack = &callback;
 	weir_view_scope_open(view, &scope);
 	plan = current_plan(view);
+	if (plan->exclusive)
+		weir_run_take_turn(view->relid);
 	weir_view_scope_settings(view);
 	run_guarded(view, plan, delta, result);
 	weir_view_scope_close(&scope);

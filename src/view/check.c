@@ -255,9 +255,8 @@ check_clauses(Query *query, const char *name)
 	if (query->groupingSets)
 		weir_refuse(name, "GROUPING SETS, ROLLUP and CUBE are not supported.",
 					"Create one continuous view for each set of columns.");
-	if (query->havingQual)
-		weir_refuse(name, "HAVING is not supported.",
-					"Keep all groups, and filter in WHERE where the view is read.");
+	if (query->havingQual && !query->hasAggs && query->groupClause == NIL)
+		weir_refuse(name, "HAVING without GROUP BY and aggregates is not supported.", "Use WHERE.");
 	if (query->hasWindowFuncs)
 		weir_refuse(name, "Window functions (OVER) over a stream are not supported.",
 					"Keep the aggregates, and use OVER where the view is read.");

@@ -9,13 +9,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/stream.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/stream.h"
 #include "compat.h"
 #include "delta/delta.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 #include "view/shape.h"
@@ -75,14 +77,23 @@ weir_run_environment(List *streams, List *deltas)
 	return env;
 }
 
-/* weir_run_plan runs a plan to its end under a new snapshot; returns the rows it processed. */
-uint64
-weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)
+/*
+ * weir_run_take_turn makes this transaction the only one that changes a view,
+ * until it ends. The lock is one that nothing else takes, so vacuum and readers are not in the way.
+ */
+void
+weir_run_take_turn(Oid view)
+{
+	LockDatabaseObject(RelationRelationId, view, 1, ExclusiveLock);
+}
+
+/* Runs a plan under the active snapshot and pops that. */
+static uint64
+run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)
 {
 	QueryDesc  *desc;
 	uint64		processed;
 
-	PushActiveSnapshot(GetTransactionSnapshot());
 	desc = CreateQueryDesc(plan, text, GetActiveSnapshot(), InvalidSnapshot,
 						   dest, NULL, env, 0);
 	ExecutorStart(desc, 0);
@@ -94,4 +105,25 @@ weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestRe
 	PopActiveSnapshot();
 	CommandCounterIncrement();
 	return processed;
+}
+
+/* weir_run_plan runs a plan to its end under a new snapshot; returns the rows it processed. */
+uint64
+weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return run_plan(plan, text, env, dest);
+}
+
+/*
+ * weir_run_plan_newest does so under a snapshot that sees all that is
+ * committed, in REPEATABLE READ too: for statements that go on from what the
+ * view holds, under the lock of weir_run_take_turn. Foreign keys are checked the same way.
+ */
+uint64
+weir_run_plan_newest(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)
+{
+	(void) GetTransactionSnapshot();
+	PushActiveSnapshot(GetLatestSnapshot());
+	return run_plan(plan, text, env, dest);
 }

@@ -24,6 +24,7 @@
 #define WEIR_MERGED			"weir_merged"	/* merged states of the touched keys */
 #define WEIR_LATE			"weir_late"		/* rows that came too late */
 #define WEIR_FINAL			"weir_final"	/* results made of them */
+#define WEIR_RESULT			"weir_result"	/* HAVING: the same, with those that do not qualify */
 
 /* How a stored value takes in the delta's. */
 typedef enum MergeKind
@@ -66,6 +67,8 @@ typedef struct ViewShape
 	List	   *states;			/* of StateColumn; in_place: one per target that is no key, in order */
 	Query	   *partial;		/* keys and states of a delta */
 	Query	   *final;			/* results from WEIR_MERGED; NULL if in_place */
+	bool		passes;			/* HAVING: the last column of final tells whether the row is in the result */
+	bool		exclusive;		/* writers of the view take turns: its statement reads the result */
 	bool		joins_table;	/* reads a table besides its streams */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row; or NULL */
 } ViewShape;
@@ -93,6 +96,7 @@ extern Query *weir_statement_parse(const char *sql);
 extern void weir_statement_splice(Query *query, const char *alias, Query *part);
 extern char *weir_statement_placeholder(List *targets);
 extern char *weir_statement_type(Oid type, int32 typmod);
+extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
 
 /*
  * scope.c: as whom and with which settings a view is maintained. An error's
@@ -115,6 +119,8 @@ extern int	weir_applying;
 /* run.c: plans and runs an analysed statement with deltas registered. */
 extern List *weir_run_rewrite(Query *query);
 extern QueryEnvironment *weir_run_environment(List *streams, List *deltas);
+extern void weir_run_take_turn(Oid view);
+extern uint64 weir_run_plan_newest(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
 extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
 
 /* statement.c: what is run for a view, from its stored definition; for the view's owner. */
@@ -122,6 +128,7 @@ typedef struct ViewStatements
 {
 	List	   *streams;
 	Query	   *merge;			/* the maintenance statement */
+	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);

@@ -16,12 +16,19 @@
  *	  INSERT INTO v AS t (...) SELECT ... FROM <final over weir_merged>
  *	  ON CONFLICT (keys) DO UPDATE SET c = excluded.c WHERE changed
  *
+ * With HAVING, weir_merged goes on to
+ *	  weir_result AS (<final over weir_merged, and whether the row qualifies>),
+ *	  weir_gone AS (DELETE FROM v USING weir_result WHERE it does not)
+ *	  INSERT INTO v SELECT ... FROM weir_result WHERE it does ON CONFLICT ...
+ *
  * Keys are sorted, so that two transactions lock rows in the same order.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/catalog.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
 #include "nodes/nodeFuncs.h"
@@ -34,6 +41,8 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "access/transam.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "view/shape.h"
 
 /* --- parts of the text ------------------------------------------------------ */
@@ -353,6 +362,75 @@ key_order(List *keys, bool by_resno)
 	return order;
 }
 
+/* The schema-qualified equality of a type, as OPERATOR(...). */
+static char *
+equality_text(Oid type)
+{
+	Oid			eq = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(eq));
+	Form_pg_operator form;
+	char	   *text;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("could not identify an equality operator for type %s", format_type_be(type))));
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return text;
+}
+
+/* A condition that holds for equal values, NULL being equal to NULL; a form that can use an index. */
+char *
+weir_match_text(const char *left, const char *right, Oid type, bool never_null)
+{
+	char	   *equal = psprintf("%s %s %s", left, equality_text(type), right);
+
+	return never_null ? equal :
+		psprintf("(%s OR (%s IS NULL AND %s IS NULL))", equal, left, right);
+}
+
+/* DELETE of the result rows whose groups do not qualify (any more). */
+static void
+append_delete(StringInfo buf, ViewShape *shape, UpsertTable *table)
+{
+	ListCell   *lc;
+
+	appendStringInfo(buf, "DELETE FROM %s AS t USING %s AS r\n WHERE NOT r.c%d", table->name, WEIR_RESULT,
+					 list_length(table->columns) + 1);
+	foreach(lc, shape->keys)
+	{
+		TargetEntry *tle = lfirst(lc);
+		char	   *name = list_nth(table->columns, tle->resno - 1);
+
+		appendStringInfo(buf, " AND %s", weir_match_text(psprintf("t.%s", quote_identifier(name)),
+														 psprintf("r.c%d", tle->resno),
+														 exprType((Node *) tle->expr), false));
+	}
+}
+
+/* HAVING: from the merged states, rows that qualify are put into the result, others leave it. */
+static void
+append_passing(StringInfo buf, ViewShape *shape, UpsertTable *table)
+{
+	int			n = list_length(table->columns);
+	StringInfoData source;
+
+	appendStringInfo(buf, ", %s AS MATERIALIZED (SELECT * FROM %s AS %s)\n", column_aliases(WEIR_RESULT, n + 1),
+					 weir_statement_placeholder(shape->final->targetList), column_aliases(WEIR_FINAL, n + 1));
+	appendStringInfoString(buf, ", weir_gone AS (");
+	append_delete(buf, shape, table);
+	appendStringInfoString(buf, ")\n");
+	initStringInfo(&source);
+	appendStringInfoString(&source, "(SELECT ");
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&source, "%sr.c%d", i > 1 ? ", " : "", i);
+	appendStringInfo(&source, " FROM %s AS r WHERE r.c%d)", WEIR_RESULT, n + 1);
+	append_insert(buf, table, source.data, "p", NIL, true);
+}
+
 static char *
 statement_text(ViewShape *shape, Oid result, Oid state)
 {
@@ -372,6 +450,11 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
 	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
 	describe_result(shape, result, &table);
+	if (shape->passes)
+	{
+		append_passing(&buf, shape, &table);
+		return buf.data;
+	}
 	append_insert(&buf, &table, weir_statement_placeholder(shape->final->targetList),
 				  WEIR_FINAL, NIL, true);
 	return buf.data;
@@ -490,5 +573,6 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->streams = shape->streams;
 	statements->merge = weir_statement_make(shape, view->relid, view->state_relid);
 	statements->late = shape->late ? late_statement(shape) : NULL;
+	statements->exclusive = shape->exclusive;
 	AtEOXact_GUC(false, guc_level);
 }
