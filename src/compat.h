@@ -47,7 +47,9 @@
 #endif
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
+#include "replication/message.h"
 #include "storage/latch.h"
+#include "storage/smgr.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
@@ -271,6 +273,35 @@ weir_compat_function_execute(Oid funcid, Oid userid)
 	return object_aclcheck(ProcedureRelationId, funcid, userid, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(funcid, userid, ACL_EXECUTE);
+#endif
+}
+
+/* 16 renamed RelFileNode to RelFileLocator (b0a55e43299). */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator WeirRelFile;
+#else
+typedef RelFileNode WeirRelFile;
+#endif
+
+/* 17 renamed InvalidBackendId to INVALID_PROC_NUMBER (024c5211173). */
+static inline SMgrRelation
+weir_compat_smgropen(WeirRelFile file)
+{
+#if PG_VERSION_NUM >= 170000
+	return smgropen(file, INVALID_PROC_NUMBER);
+#else
+	return smgropen(file, InvalidBackendId);
+#endif
+}
+
+/* 17 gave LogLogicalMessage a flush argument (173b56f1ef5). */
+static inline XLogRecPtr
+weir_compat_log_message(const char *prefix, const char *message, size_t size)
+{
+#if PG_VERSION_NUM >= 170000
+	return LogLogicalMessage(prefix, message, size, false, true);
+#else
+	return LogLogicalMessage(prefix, message, size, false);
 #endif
 }
 

@@ -401,6 +401,7 @@ void
 weir_shmem_init(void)
 {
 	RegisterXactCallback(on_transaction, NULL);
+	weir_unlogged_init();
 	if (!weir_preloaded)
 		return;
 	prev_shmem_request_hook = shmem_request_hook;

@@ -165,6 +165,9 @@ extern Hub *weir_hub(Oid dboid);
 extern void weir_wake_workers(Oid dboid);
 extern bool weir_database_held(Oid dboid);	/* lock held */
 
+/* unlogged.c */
+extern void weir_unlogged_init(void);
+
 /* stats.c */
 extern Size weir_stats_size(void);
 extern void weir_stats_startup(void);
