@@ -609,7 +609,7 @@ apply_views(Batch *batch)
 
 	foreach(lc, batch->target->views)
 	{
-		View	   *view = weir_view_get(lfirst_oid(lc));
+		View	   *view = weir_view_lock(lfirst_oid(lc));
 		ErrorData  *edata;
 
 		if (view == NULL)
@@ -715,7 +715,7 @@ weir_ingest_inserted(Stream *stream, Delta *delta)
 	weir_segments_keep(stream, delta, false);
 	foreach(lc, weir_view_oids_of_stream(stream->relid))
 	{
-		View	   *view = weir_view_get(lfirst_oid(lc));
+		View	   *view = weir_view_lock(lfirst_oid(lc));
 
 		if (view != NULL && view->status == VIEW_RUNNING &&
 			!list_member_oid(view->detached_inserts, stream->relid))
