@@ -82,6 +82,13 @@ CREATE TABLE weir.view_position (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_position IS 'internal: where a view that was paused, failed or is being backfilled goes on; no row: it follows its stream';
 
+-- Views with weir.emit = 'final': changed in the transaction that inserts the finals.
+CREATE TABLE weir.view_close (
+  view        regclass PRIMARY KEY,
+  closed      timestamptz                   -- windows that ended by then, lateness included, are closed
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.view_close IS 'internal: how far the windows of final views are closed';
+
 -- Segments of kept rows. lo is NULL while a segment is free for reuse.
 CREATE TABLE weir.segment (
   stream  regclass NOT NULL,
@@ -146,6 +153,7 @@ SELECT pg_catalog.pg_extension_config_dump('weir.stream_def', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.view_close', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.late_row', '');
@@ -468,6 +476,13 @@ COMMENT ON FUNCTION weir.finalize(regprocedure, bytea, anyelement) IS 'internal:
 CREATE FUNCTION weir.combine(regprocedure, anyelement, anyelement) RETURNS anyelement
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_combine';
 COMMENT ON FUNCTION weir.combine(regprocedure, anyelement, anyelement) IS 'internal: merges two results of an aggregate whose result is its state';
+
+CREATE FUNCTION weir.closed_until() RETURNS timestamptz
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'weir_closed_until';
+COMMENT ON FUNCTION weir.closed_until() IS 'internal: up to when the windows of the view that is maintained now are closed';
+CREATE FUNCTION weir.closing_until() RETURNS timestamptz
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'weir_closing_until';
+COMMENT ON FUNCTION weir.closing_until() IS 'internal: up to when windows of the view at hand are closed now';
 
 ----------------------------------------------------------------------
 -- Continuous views: to look into them

@@ -508,6 +508,7 @@ weir_relations_dropped(List *relids)
 	if (weir_catalog_exec("DELETE FROM weir.view_def WHERE view::oid IN (%s)", list.data) > 0)
 	{
 		weir_catalog_exec("DELETE FROM weir.late_row WHERE view::oid IN (%s)", list.data);
+		weir_catalog_exec("DELETE FROM weir.view_close WHERE view::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.dead_letter WHERE view::oid IN (%s)", list.data);
 	}
 	weir_catalog_exec("DELETE FROM weir.view_position WHERE view::oid IN (%s) OR stream::oid IN (%s)",

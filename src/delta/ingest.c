@@ -38,6 +38,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
+#include "view/close.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -319,8 +320,8 @@ decode_from(Batch *batch, DecodeState *state, int nmsgs)
 }
 
 /* Errors that are not the row's: the batch must be given up, or tried again. */
-static bool
-error_is_outside(int sqlstate)
+bool
+weir_error_is_outside(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -385,7 +386,7 @@ decode_batch(Batch *batch, DecodeState *state, int nmsgs)
 			RollbackAndReleaseCurrentSubTransaction();
 			MemoryContextSwitchTo(cxt);
 			CurrentResourceOwner = owner;
-			if (error_is_outside(edata->sqlerrcode) || state->next >= nmsgs)
+			if (weir_error_is_outside(edata->sqlerrcode) || state->next >= nmsgs)
 				ReThrowError(edata);
 			bad_message(batch, state->next++, edata->sqlerrcode,
 						edata->message, edata->detail);
@@ -446,7 +447,7 @@ try_view(Batch *batch, View *view, Delta *delta)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
-	if (edata && error_is_outside(edata->sqlerrcode))
+	if (edata && weir_error_is_outside(edata->sqlerrcode))
 		ReThrowError(edata);
 	return edata;
 }
@@ -622,6 +623,24 @@ apply_views(Batch *batch)
 	}
 }
 
+/* Final views insert what this batch has closed. */
+static void
+close_windows(Batch *batch)
+{
+	ListCell   *lc;
+
+	foreach(lc, batch->target->views)
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view == NULL || view->status != VIEW_RUNNING || !weir_view_is_final(view))
+			continue;
+		weir_close_guarded(view, batch->stream->relid, batch->target->partitions,
+						   batch->target->npartitions);
+		weir_request_maintenance(); /* what stays open may close by the clock */
+	}
+}
+
 /* ---- the stream's own triggers ---- */
 
 /* Leaves out the rows of the delta that the triggers refused. */
@@ -701,6 +720,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 		if (target->keep_rows)
 			weir_segments_keep(stream, batch.delta, true);
 		apply_views(&batch);
+		close_windows(&batch);
 	}
 	weir_dead_letter_flush();
 	weir_delta_free(batch.delta);
@@ -710,6 +730,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 void
 weir_ingest_inserted(Stream *stream, Delta *delta)
 {
+	BatchPartition inserts = {WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,.stream_time = DT_NOBEGIN};
 	ListCell   *lc;
 
 	weir_segments_keep(stream, delta, false);
@@ -717,9 +738,15 @@ weir_ingest_inserted(Stream *stream, Delta *delta)
 	{
 		View	   *view = weir_view_lock(lfirst_oid(lc));
 
-		if (view != NULL && view->status == VIEW_RUNNING &&
-			!list_member_oid(view->detached_inserts, stream->relid))
-			weir_view_apply(view, delta);
+		if (view == NULL || view->status != VIEW_RUNNING ||
+			list_member_oid(view->detached_inserts, stream->relid))
+			continue;
+		weir_view_apply(view, delta);
+		if (weir_view_is_final(view))
+		{
+			weir_close_view(view, stream->relid, &inserts, 1);
+			weir_request_maintenance();
+		}
 	}
 	weir_stat_ingest(stream->relid, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,
 					 delta->nrows, 0, 0, 0, delta->stream_time);

@@ -60,6 +60,9 @@ extern void weir_ingest_check_event_time(Stream *stream, TimestampTz event_time)
 /* Applies views to rows that were INSERTed; any error is the user's. */
 extern void weir_ingest_inserted(Stream *stream, Delta *delta);
 
+/* Errors that are nobody's fault here: the batch must be given up, or tried again. */
+extern bool weir_error_is_outside(int sqlstate);
+
 /* Does the reader have to fill WeirMessage.headers for this stream? */
 extern bool weir_ingest_wants_headers(Stream *stream);
 

@@ -584,10 +584,8 @@ pass_target(ViewShape *shape, ShapeContext *context)
 }
 
 static void
-classify_grouped(ViewShape *shape)
+find_keys(ViewShape *shape)
 {
-	ShapeContext context = {shape, 0};
-	List	   *targets;
 	ListCell   *lc;
 
 	foreach(lc, shape->query->targetList)
@@ -595,8 +593,17 @@ classify_grouped(ViewShape *shape)
 		if (is_key(shape->query, lfirst(lc)))
 			shape->keys = lappend(shape->keys, lfirst(lc));
 	}
-	if (list_length(shape->keys) > INDEX_MAX_KEYS)
+	if (list_length(shape->keys) + list_length(shape->hidden_keys) > INDEX_MAX_KEYS)
 		weir_refuse(shape->name, psprintf("GROUP BY has more than %d expressions.", INDEX_MAX_KEYS), NULL);
+}
+
+static void
+classify_grouped(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	List	   *targets;
+
+	find_keys(shape);
 	shape->strategy = "combine";
 	if (shape->query->havingQual)
 		shape->why = "HAVING: groups that do not qualify are counted, too";
@@ -615,6 +622,42 @@ classify_grouped(ViewShape *shape)
 		targets = lappend(targets, pass_target(shape, &context));
 	shape->partial = make_partial_query(shape);
 	shape->final = make_final_query(shape, targets);
+}
+
+/*
+ * classify_final makes the two queries of a final view: states always stand in a
+ * table of their own, with the window's end, and HAVING is asked when they are final.
+ */
+static void
+classify_final(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	List	   *targets;
+	Node	   *having;
+	Expr	   *end;
+	int			key;
+
+	find_keys(shape);
+	shape->keys = list_concat(shape->keys, shape->hidden_keys);
+	shape->end = weir_final_end(shape, &key);
+	shape->strategy = "combine";
+	shape->why = "states of open windows are merged; a window's rows are inserted when it closes";
+	if (key >= 0)
+		end = merged_var(&context, shape->end, key);
+	else
+		end = merged_state(&context, weir_final_max(shape->end), MERGE_FUNCTION, F_MAX_TIMESTAMPTZ);
+	shape->end_column = ((Var *) end)->varattno;
+	if (exprType((Node *) shape->end) == TIMESTAMPOID && key < 0)
+		((StateColumn *) linitial(shape->states))->agg = F_MAX_TIMESTAMP;
+	targets = (List *) final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	having = final_mutator(copyObject(shape->query->havingQual), &context);
+	shape->partial = make_partial_query(shape);
+	shape->partial->havingQual = NULL;
+	shape->partial->hasAggs = shape->states != NIL;
+	shape->final = make_final_query(shape, targets);
+	shape->final->jointree->quals = having;
+	shape->final->hasSubLinks |= checkExprHasSubLink(having);
+	weir_final_sort(shape->final, end);
 }
 
 /* The select list is what counts: ORDER BY and its hidden targets go. */
@@ -656,24 +699,29 @@ table_walker(Node *node, void *context)
  * are the view's, or NULL. All in CurrentMemoryContext.
  */
 ViewShape *
-weir_shape_make(Query *definition, const char *name, Interval *lateness, Interval *keep)
+weir_shape_make(Query *definition, const char *name, bool final, Interval *lateness, Interval *keep)
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
-	LateRule	rule = {lateness, keep};
+	LateRule	rule = {lateness, keep,.final = final};
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
+	shape->finals = final;
 	distinct_as_groups(shape->query);
-	weir_check_query(shape->query, name);
+	weir_check_query(shape->query, name, final);
+	if (final)
+		shape->hidden_keys = weir_final_hidden_keys(shape->query);
 	strip_order(shape->query);
 	shape->streams = weir_rewrite_streams(shape->query);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
 	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
-	if (keep)
+	if (keep && !final)
 		rule.keep_attno = weir_keep_window(shape);
 	weir_late_filter(shape, &rule);
-	if (shape->grouped)
+	if (final)
+		classify_final(shape);
+	else if (shape->grouped)
 		classify_grouped(shape);
 	else
 	{

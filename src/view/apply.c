@@ -35,6 +35,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
+#include "view/close.h"
 #include "view/shape.h"
 #include "worker/shared.h"
 
@@ -60,7 +61,9 @@ typedef struct ViewPlan
 	List	   *streams;
 	Query	   *tree;			/* rewritten */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
+	Query	   *close;			/* of a final view: closes windows */
 	PlannedStmt *plans[SIZE_CLASSES];
+	PlannedStmt *close_plans[SIZE_CLASSES];
 	PlannedStmt *late_plans[SIZE_CLASSES];
 	TimestampTz expired;		/* rows of the view before that were deleted */
 	List	   *locks;			/* of RelationLock */
@@ -224,6 +227,8 @@ build_plan(View *view)
 	statements.merge = single_statement(view, statements.merge);
 	if (statements.late)
 		statements.late = single_statement(view, statements.late);
+	if (statements.close)
+		statements.close = single_statement(view, statements.close);
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);
@@ -231,7 +236,9 @@ build_plan(View *view)
 	plan->streams = list_copy(statements.streams);
 	plan->tree = copyObject(statements.merge);
 	plan->late = copyObject(statements.late);
+	plan->close = copyObject(statements.close);
 	(void) lock_walker((Node *) plan->tree, plan);
+	(void) lock_walker((Node *) plan->close, plan);
 	add_lock(plan, view->query_relid, AccessShareLock);
 	foreach(lc, plan->streams)
 		add_lock(plan, lfirst_oid(lc), AccessShareLock);
@@ -351,9 +358,11 @@ release_plan(ViewPlan *plan)
 		free_plan(plan);
 }
 
-/* What one call of weir_view_apply has done. */
+/* What one call is to do, and has done. */
 typedef struct ApplyResult
 {
+	bool		close;			/* close windows instead of merging rows */
+	WindowTimes times;			/* of a final view */
 	uint64		changed;
 	int64		late;
 } ApplyResult;
@@ -382,9 +391,15 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	List	   *deltas = delta ? list_make1(delta) : NIL;
 	int64		nrows = delta ? delta->nrows : 0;
 	QueryEnvironment *env = weir_run_environment(plan->streams, deltas);
+	PlannedStmt *planned;
 
-	PlannedStmt *planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
-
+	if (result->close)
+	{
+		result->changed = weir_run_plan(plan_for_size(plan, plan->close, plan->close_plans, 0),
+										plan->text, env, None_Receiver);
+		return;
+	}
+	planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
 	result->changed = plan->exclusive ?
 		weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
 		weir_run_plan(planned, plan->text, env, None_Receiver);
@@ -402,7 +417,10 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 static pg_noinline void
 run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
+	WindowTimes save = weir_window_times;
+
 	plan->in_use++;
+	weir_window_times = result->times;
 	weir_applying++;
 	PG_TRY();
 	{
@@ -411,11 +429,13 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	PG_CATCH();
 	{
 		weir_applying--;
+		weir_window_times = save;
 		release_plan(plan);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	weir_applying--;
+	weir_window_times = save;
 	release_plan(plan);
 }
 
@@ -429,7 +449,6 @@ apply_delta(View *view, Delta *delta, ApplyResult *result)
 	ViewScope	scope;
 	ViewPlan   *plan;
 
-	memset(result, 0, sizeof(*result));
 	error_context_stack = &callback;
 	weir_view_scope_open(view, &scope);
 	plan = current_plan(view);
@@ -447,11 +466,15 @@ uint64
 weir_view_apply(View *view, Delta *delta)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	ApplyResult result;
+	ApplyResult result = {0};
 
 	if (delta->nrows == 0)
 		return 0;
+	if (weir_view_is_final(view))
+		result.times.closed = weir_close_lock(view);
 	apply_delta(view, delta, &result);
+	if (weir_view_is_final(view))
+		result.changed = 0;		/* states, not rows */
 	weir_stat_view(view->relid, delta->nrows, (int64) result.changed, result.late, 0,
 				   GetCurrentTimestamp() - started);
 	return result.changed;
@@ -461,8 +484,24 @@ weir_view_apply(View *view, Delta *delta)
 uint64
 weir_view_apply_empty(View *view)
 {
-	ApplyResult result;
+	ApplyResult result = {0};
 
 	apply_delta(view, NULL, &result);
+	return result.changed;
+}
+
+/*
+ * weir_view_apply_close inserts the rows of windows that ended after closed
+ * and by closing, and returns their number. The view is locked (close.c).
+ */
+uint64
+weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	ApplyResult result = {.close = true,.times = {closed, closing}};
+
+	apply_delta(view, NULL, &result);
+	if (result.changed > 0)
+		weir_stat_view(view->relid, 0, (int64) result.changed, 0, 0, GetCurrentTimestamp() - started);
 	return result.changed;
 }

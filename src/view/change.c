@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "view/apply.h"
+#include "view/close.h"
 #include "view/define.h"
 #include "view/shape.h"
 #include "worker/shared.h"
@@ -108,6 +109,8 @@ weir_view_reset(View *view)
 	ViewShape  *shape = weir_view_shape(view);
 
 	empty_view(view, shape, 0, DT_NOBEGIN);
+	if (weir_view_is_final(view))
+		weir_close_begin(view);
 	forget_start(view);
 	if (is_global(shape))
 		(void) weir_view_apply_empty(view);
@@ -135,8 +138,15 @@ weir_view_refresh(View *view, bool skip_data)
 			weir_view_start_now(view);
 		else
 			(void) weir_view_fill(view, NULL);
+		if (weir_view_is_final(view) && !skip_data)
+			(void) weir_close_view(view, InvalidOid, NULL, 0);
 		return;
 	}
+	if (weir_view_is_final(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("kept rows do not tell all finals of continuous view %s", view->name),
+				 errhint("weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.")));
 	empty_view(view, weir_view_shape(view), column, from);
 	(void) weir_view_fill(view, psprintf(WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from)));
 }
@@ -230,6 +240,7 @@ weir_view_forget(Oid relid)
 	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
 	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
 	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
+	weir_close_forget(relid);
 	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
 	weir_catalog_close(&scope);
 	weir_stat_forget(relid);

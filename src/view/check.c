@@ -301,8 +301,6 @@ check_ctes(Query *query, const char *name)
 static void
 check_grouping(Query *query, const char *name, bool top)
 {
-	ListCell   *lc;
-
 	if (!query->hasAggs && query->groupClause == NIL)
 		return;
 	if (!top)
@@ -311,6 +309,14 @@ check_grouping(Query *query, const char *name, bool top)
 	if (query->hasTargetSRFs)
 		weir_refuse(name, "The select list of a grouped view calls a set-returning function.",
 					"Call it in FROM, for example CROSS JOIN LATERAL unnest(...).");
+}
+
+/* Rows of a view that change are found by their keys. Finals never change. */
+static void
+check_shown_keys(Query *query, const char *name)
+{
+	ListCell   *lc;
+
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -490,13 +496,23 @@ expression_walker(Node *node, ExpressionCheck *check)
  * aggregates merge is judged in aggregates.c.
  */
 void
-weir_check_query(Query *query, const char *name)
+weir_check_query(Query *query, const char *name, bool final)
 {
 	ExpressionCheck check = {name, NIL};
+	Node	   *having = query->havingQual;
 
 	if (!weir_query_has_stream((Node *) query))
 		weir_refuse(name, "The query reads no stream.",
 					"Use an ordinary materialized view, or make the table a stream with weir.stream or weir.topic.");
+	if (final)
+	{
+		/* it is asked once, when the group's window closes */
+		(void) sublink_walker(having, (void *) name);
+		query->havingQual = NULL;
+	}
+	else
+		check_shown_keys(query, name);
 	check_query(query, name, true);
+	query->havingQual = having;
 	(void) expression_walker((Node *) query, &check);
 }

@@ -41,6 +41,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "view/apply.h"
+#include "view/close.h"
 #include "view/define.h"
 #include "view/shape.h"
 #include "worker/positions.h"
@@ -350,9 +351,6 @@ detach_to_beginning(View *view)
 static void
 check_options(WeirViewOptions *options, const char *name)
 {
-	if (strcmp(options->emit, "final") == 0)
-		weir_refuse(name, "weir.emit = 'final' is not supported yet.",
-					"Leave out weir.emit: the rows of open windows are there and change with every batch.");
 	if (options->start && strcmp(options->start, "earliest") != 0)
 		weir_refuse(name, "weir.start of a view other than 'earliest' is not supported.",
 					"weir.start = 'earliest' replays the topic; WITH NO DATA starts from now.");
@@ -392,9 +390,15 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	weir_catalog_open(&scope);
 	query = create_query_view(castNode(Query, stmt->query), names, result, owner);
 	state = create_state_table(shape, result, owner);
-	protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
+	if (shape->hidden_keys)
+		protect_table(result.objectId, NIL, false);
+	else
+		protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
 	if (OidIsValid(state))
 		protect_table(state, names_of_state_keys(shape), true);
+	if (shape->finals)
+		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(state),
+								 quote_identifier(get_attname(state, shape->end_column, false)));
 	weir_catalog_close(&scope);
 
 	check_rights(query.objectId);
@@ -421,20 +425,26 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	if (CreateTableAsRelExists(stmt))
 		return InvalidObjectAddress;
 	check_options(options, name);
-	shape = weir_shape_make(castNode(Query, stmt->query), name, options->lateness, options->keep);
+	shape = weir_shape_make(castNode(Query, stmt->query), name,
+							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
 	weir_view_lock_streams(shape->streams);
+	weir_close_prepare(shape->streams, shape->finals || options->lateness);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
 	if (view->keep)
 		weir_view_index_age(view);
 	if (shape->grouped && shape->keys == NIL)
 		(void) weir_view_apply_empty(view);
+	if (shape->finals)
+		weir_close_begin(view);
 	if (options->start)
 		detach_to_beginning(view);
 	else if (!stmt->into->skipData)
 		rows = weir_view_fill(view, NULL);
 	else
 		weir_view_start_now(view);
+	if (shape->finals && !options->start && !stmt->into->skipData)
+		rows = weir_close_view(view, InvalidOid, NULL, 0);
 	if (qc && !stmt->into->skipData)
 		SetQueryCompletion(qc, CMDTAG_SELECT, rows);
 	return result;

@@ -20,6 +20,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "view/close.h"
 #include "view/shape.h"
 
 /* A time as an SQL literal that means the same under all settings. */
@@ -98,7 +99,7 @@ weir_view_expire(View *view, TimestampTz stream_time)
 	SPI_connect();
 	deleted = weir_catalog_exec("DELETE FROM %s WHERE %s", view->name,
 								weir_age_condition(view->relid, column, "<=", limit));
-	if (OidIsValid(view->state_relid) && deleted > 0)
+	if (OidIsValid(view->state_relid) && deleted > 0 && !weir_view_is_final(view))
 	{
 		int			key = weir_state_key(weir_view_shape(view), column);
 

@@ -38,6 +38,7 @@
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "view/close.h"
 #include "view/shape.h"
 
 PG_FUNCTION_INFO_V1(weir_explain);
@@ -113,6 +114,11 @@ weir_explain(PG_FUNCTION_ARGS)
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
 	appendStringInfo(&buf, "statement:\n%s", pg_get_querydef(query, true));
+	if (shape->finals)
+	{
+		query = weir_rewrite_readable(weir_final_close_statement(shape, view->relid, view->state_relid));
+		appendStringInfo(&buf, "\nstatement that closes windows:\n%s", pg_get_querydef(query, true));
+	}
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
 	return (Datum) 0;
@@ -554,6 +560,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	weir_check_owner(view->relid);
 	weir_view_lock_streams(view->streams);
 	check_follows(view);
+	weir_window_times = (WindowTimes) {DT_NOBEGIN, weir_close_read(view)};
 
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
@@ -561,7 +568,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	query = weir_statement_parse(verify_text(view, shape,
 											 table_column_names(view->relid, list_length(shape->query->targetList)),
 											 covered_condition(view, shape)));
-	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
+	weir_statement_splice(query, WEIR_QUERY, shape->finals ? weir_final_closed(shape) : copyObject(shape->query));
 	slot = run_over_kept_rows(view, shape, query, rsinfo->setResult);
 	ExecDropSingleTupleTableSlot(slot);
 	weir_view_scope_close(&scope);

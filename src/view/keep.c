@@ -121,6 +121,21 @@ weir_is_event_time(Query *query, Node *node)
 	return trace(query, node, &origin) && origin.window == 0 && is_event_time(&origin);
 }
 
+/*
+ * weir_trace_window tells which column of a window function an expression of this
+ * level is: 1 window_start, 2 window_end, 0 none; *event_time: of a window over event time.
+ */
+AttrNumber
+weir_trace_window(Query *query, Node *node, bool *event_time)
+{
+	Origin		origin = {0};
+
+	if (!trace(query, node, &origin) || origin.window == 0)
+		return 0;
+	*event_time = origin.column != NULL && is_event_time(&origin);
+	return origin.window;
+}
+
 /* A column that never changes once its row is there: any of an append view, a key of a grouped one. */
 static bool
 is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)

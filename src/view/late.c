@@ -171,6 +171,17 @@ minus_interval(Expr *time, Interval *span)
 						 InvalidOid, InvalidOid);
 }
 
+/* NULL: rows of this stream are never late. */
+static Interval *
+lateness_of(Stream *stream, LateRule *rule)
+{
+	static Interval none = {0};
+
+	if (rule->lateness)
+		return rule->lateness;
+	return stream->lateness || !rule->final ? stream->lateness : &none;
+}
+
 /* A hidden or computed column in the query that reads the delta itself. */
 static Expr *
 delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
@@ -192,7 +203,7 @@ delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule
 	if (var == NULL)
 		elog(ERROR, "delta \"%s\" has no column \"%s\"", rte->enrname, source);
 	if (strcmp(column, COL_DEADLINE) == 0)
-		return minus_interval(var, rule->lateness ? rule->lateness : stream->lateness);
+		return minus_interval(var, lateness_of(stream, rule));
 	if (strcmp(column, COL_EXPIRED) == 0)
 		return minus_interval(var, rule->keep);
 	return var;
@@ -314,6 +325,8 @@ late_condition(Query *query, int rtindex, LateRule *rule)
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	List	   *terms = NIL;
 
+	if (rule->final)
+		terms = lappend(terms, window_until(rte, rtindex, 2, weir_final_time("closed_until")));
 	if (rule->has_lateness)
 		terms = lappend(terms, window_until(rte, rtindex, 2, expose(query, COL_DEADLINE, rule)));
 	if (rule->keep && rule->keep_attno != 0)
@@ -355,6 +368,32 @@ late_conditions(Query *query, LateRule *rule)
 			result = lappend(result, late_condition(query, i, rule));
 	}
 	return result;
+}
+
+/* weir_late_only_closed leaves out the windows that end after weir.closing_until(), at every level, in place. */
+void
+weir_late_only_closed(Query *query)
+{
+	int			n = list_length(query->rtable);
+	ListCell   *lc;
+
+	check_stack_depth();
+	for (int i = 1; i <= n; i++)
+	{
+		RangeTblEntry *rte = rt_fetch(i, query->rtable);
+
+		if (query->setOperations == NULL && weir_is_window(rte))
+			add_qual(query, (Node *) window_until(rte, i, 2, weir_final_time("closing_until")));
+		if (rte->rtekind == RTE_SUBQUERY && weir_query_has_delta((Node *) rte->subquery))
+			weir_late_only_closed(rte->subquery);
+	}
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (weir_query_has_delta(cte->ctequery))
+			weir_late_only_closed((Query *) cte->ctequery);
+	}
 }
 
 /* Leaves late rows out at every level; true if there was a window. */
@@ -425,6 +464,25 @@ window_time(Query *query, int rtindex)
 	return linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args);
 }
 
+static Expr *
+before(Expr *a, Expr *b)
+{
+	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
+										  TIMESTAMPTZOID, TIMESTAMPTZOID),
+						 BOOLOID, false, a, b, InvalidOid, InvalidOid);
+}
+
+/* Is a row older than the newest of its partition, or older than a window that is closed? */
+static Node *
+behind_newest(Expr *event_time, Expr *stream_time, LateRule *rule)
+{
+	Expr	   *behind = before(event_time, stream_time);
+
+	if (rule->final)
+		behind = makeBoolExpr(OR_EXPR, list_make2(behind, before(copyObject(event_time), weir_final_time("closed_until"))), -1);
+	return (Node *) behind;
+}
+
 /*
  * late_query selects, of the rows that the outermost level leaves out as late:
  * partition, offset, event time, window_start, the row. NULL if that level has no window.
@@ -454,16 +512,14 @@ late_query(Query *query, LateRule *rule)
 	exprs[3] = (Expr *) makeVar(window, 1, exprType(window_time(late, window)), -1, InvalidOid, 0);
 	exprs[4] = stream_row(late, rtindex);
 	if (weir_is_event_time(late, window_time(late, window)) && rule->keep_attno != 1)
-		add_qual(late, (Node *) make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
-															   TIMESTAMPTZOID, TIMESTAMPTZOID),
-											  BOOLOID, false, exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule),
-											  InvalidOid, InvalidOid));
+		add_qual(late, behind_newest(exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule), rule));
 	add_qual(late, is_true(list_length(conditions) == 1 ? linitial(conditions) :
 						   makeBoolExpr(OR_EXPR, conditions, -1), IS_TRUE));
 	late->targetList = NIL;
 	for (int i = 0; i < 5; i++)
 		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
 	late->groupClause = NIL;
+	late->havingQual = NULL;
 	late->hasAggs = false;
 	late->hasTargetSRFs = false;
 	late->constraintDeps = NIL;
@@ -481,7 +537,7 @@ any_lateness(List *streams, LateRule *rule)
 		if (weir_stream_get(lfirst_oid(lc))->lateness)
 			return true;
 	}
-	return rule->lateness != NULL;
+	return rule->lateness != NULL || rule->final;
 }
 
 /*

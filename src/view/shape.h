@@ -10,6 +10,7 @@
 #define WEIR_SHAPE_H
 
 #include "weir.h"
+#include "compat.h"
 #include "catalog/view.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
@@ -51,6 +52,7 @@ typedef struct LateRule
 	Interval   *lateness;		/* the view's own; NULL: each stream's */
 	Interval   *keep;			/* NULL: for ever */
 	AttrNumber	keep_attno;		/* column of the window function that keep goes by: 1, 2; 0: none */
+	bool		final;			/* no lateness given is none; windows that are closed take no rows */
 	bool		has_lateness;	/* set by weir_late_filter */
 } LateRule;
 
@@ -70,13 +72,17 @@ typedef struct ViewShape
 	bool		passes;			/* HAVING: the last column of final tells whether the row is in the result */
 	bool		exclusive;		/* writers of the view take turns: its statement reads the result */
 	bool		joins_table;	/* reads a table besides its streams */
+	bool		finals;			/* weir.emit = 'final': rows are inserted when their window closes */
+	List	   *hidden_keys;	/* of TargetEntry: group keys of a final view that its select list does not show */
+	int			end_column;		/* final: number of the state table's column that holds the window's end */
+	Expr	   *end;			/* and what it is, over the delta */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row; or NULL */
 } ViewShape;
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
-extern void weir_check_query(Query *query, const char *name);
+extern void weir_check_query(Query *query, const char *name, bool final);
 extern bool weir_query_has_stream(Node *node);
-extern void pg_attribute_noreturn() weir_refuse(const char *name, const char *detail, const char *hint);
+weir_noreturn extern void weir_refuse(const char *name, const char *detail, const char *hint);
 
 /* rewrite.c */
 extern Query *weir_rewrite_expand(Query *query);
@@ -85,7 +91,7 @@ extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
 
 /* aggregates.c */
-extern ViewShape *weir_shape_make(Query *definition, const char *name,
+extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final,
 								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
 extern Oid	weir_aggregate_combinefn(Oid agg);
@@ -130,6 +136,7 @@ typedef struct ViewStatements
 	Query	   *merge;			/* the maintenance statement */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
+	Query	   *close;			/* of a final view: moves what has closed from the state table into the view */
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);
 extern ViewShape *weir_view_shape(View *view);
@@ -137,8 +144,19 @@ extern ViewShape *weir_view_shape(View *view);
 /* late.c */
 extern bool weir_query_has_delta(Node *node);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
+extern void weir_late_only_closed(Query *query);
+
+/* final.c: views with weir.emit = 'final' */
+extern List *weir_final_hidden_keys(Query *query);
+extern Expr *weir_final_time(const char *function);
+extern Expr *weir_final_end(ViewShape *shape, int *key);
+extern Expr *weir_final_max(Expr *end);
+extern void weir_final_sort(Query *final, Expr *end);
+extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
+extern Query *weir_final_closed(ViewShape *shape);
 
 /* keep.c */
+extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
 extern AttrNumber weir_keep_window(ViewShape *shape);
 extern bool weir_is_window(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);
@@ -171,5 +189,14 @@ extern int	weir_state_key(ViewShape *shape, int column);
 
 /* apply.c */
 extern uint64 weir_view_apply_empty(View *view);
+extern uint64 weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing);
+
+/* close.c: of the view at hand, what weir.closed_until() and weir.closing_until() return. */
+typedef struct WindowTimes
+{
+	TimestampTz closed;
+	TimestampTz closing;
+} WindowTimes;
+extern WindowTimes weir_window_times;
 
 #endif							/* WEIR_SHAPE_H */

@@ -446,6 +446,11 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 		return buf.data;
 	}
 	describe_state(shape, state, &table);
+	if (shape->finals)
+	{
+		append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
+		return buf.data;
+	}
 	appendStringInfo(&buf, "WITH %s AS (", WEIR_MERGED);
 	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
 	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
@@ -518,7 +523,7 @@ weir_statement_make(ViewShape *shape, Oid result, Oid state)
 	Query	   *query = weir_statement_parse(statement_text(shape, result, state));
 
 	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
-	if (shape->final)
+	if (shape->final && !shape->finals)
 		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
 	return query;
 }
@@ -528,7 +533,8 @@ ViewShape *
 weir_view_shape(View *view)
 {
 	return weir_shape_make(weir_shape_definition(view->query_relid),
-						   get_rel_name(view->relid), view->lateness, view->keep);
+						   get_rel_name(view->relid), strcmp(view->emit, "final") == 0,
+						   view->lateness, view->keep);
 }
 
 /* Once per row and view, however many rows of tables a late row joins with. */
@@ -573,6 +579,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->streams = shape->streams;
 	statements->merge = weir_statement_make(shape, view->relid, view->state_relid);
 	statements->late = shape->late ? late_statement(shape) : NULL;
+	statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
 	statements->exclusive = shape->exclusive;
 	AtEOXact_GUC(false, guc_level);
 }

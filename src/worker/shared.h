@@ -24,6 +24,11 @@ extern void weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 							 TimestampTz stream_time);
 extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 						   int64 dead_letters, int64 busy_us);
+/*
+ * weir_stat_silent_since returns when the last rows of a partition arrived, or else when reading it
+ * began; 0: unknown. *high: its end when last heard of, 0 if unknown.
+ */
+extern TimestampTz weir_stat_silent_since(Oid stream, const char *topic, int32 partition, int64 *high);
 /* Forget a dropped stream's or view's entries. */
 extern void weir_stat_forget(Oid relid);
 

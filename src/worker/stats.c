@@ -442,6 +442,29 @@ weir_stat_applied(Oid stream, const char *topic, int32 partition)
 	return position;
 }
 
+TimestampTz
+weir_stat_silent_since(Oid stream, const char *topic, int32 partition, int64 *high)
+{
+	PartitionStatKey key = partition_key(stream, topic, partition);
+	PartitionStat *stat;
+	TimestampTz since = 0;
+
+	*high = 0;
+	if (weir_shared == NULL)
+		return 0;
+	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
+	stat = hash_search(weir_partition_stats, &key, HASH_FIND, NULL);
+	if (stat != NULL)
+	{
+		SpinLockAcquire(&stat->mutex);
+		since = stat->last_message_at != 0 ? stat->last_message_at : stat->started_at;
+		*high = stat->high;
+		SpinLockRelease(&stat->mutex);
+	}
+	LWLockRelease(weir_shared->stats_lock);
+	return since;
+}
+
 char *
 weir_stat_share_error(Oid stream)
 {

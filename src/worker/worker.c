@@ -359,6 +359,7 @@ wait_for_work(void)
 		earliest(&next, weir_replay_next_time(reader->catch_up));
 		earliest(&next, weir_replay_next_time(reader->refetch));
 	}
+	earliest(&next, weir_closer_next_time());
 	if (next != 0)
 		timeout = weir_worker_ms_until(next);
 	if (set != NULL && worker.fds_changed)
@@ -437,6 +438,7 @@ work(void)
 		foreach(lc, worker.readers)
 			weir_reader_run(lfirst(lc));
 		run_maintenance();
+		weir_closer_run();
 		if (!worker.reload && !ShutdownRequestPending)
 			wait_for_work();
 	}

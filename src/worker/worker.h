@@ -209,6 +209,10 @@ extern TimestampTz weir_replay_next_time(Replay *replay);
 extern void weir_catch_up_run(Reader *reader);
 extern void weir_catch_up_close(Reader *reader);
 
+/* closer.c */
+extern void weir_closer_run(void);
+extern TimestampTz weir_closer_next_time(void);
+
 /* refetch.c */
 extern void weir_refetch_run(Reader *reader);
 extern void weir_refetch_close(Reader *reader);

@@ -1,0 +1,476 @@
+/*
+ * close.c
+ *	  When windows close: watermarks, and the moment of finals.
+ *
+ * ingest (end of a batch or INSERT), or a worker's clock ⇒ close ⇒ apply (the close
+ * statement, final.c) ⇒ the view's table, whose AFTER INSERT triggers see each final once.
+ *
+ * weir.view_close holds, per final view, the time up to which its windows are closed. It
+ * moves in the transaction that inserts the finals and deletes their states, so
+ * each window is closed once, whatever crashes. Its row is locked before
+ * rows are merged into the view: workers and sessions that share a final view take turns, and each
+ * sees the positions that those before it have committed. So the last one to commit closes.
+ *
+ * Watermark of a stream: the lowest stream time over its partitions, those left out that
+ * are idle: caught up with the broker, and silent for weir.idle_timeout. All idle: the
+ * highest stream time plus the time since. INSERTed rows never hold a topic's stream back.
+ * A row for a window that is closed (its partition had been left out) is late.
+ */
+#include "view/close.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "view/apply.h"
+#include "view/shape.h"
+#include "worker/shared.h"
+
+/* A view that somebody else works on is looked at again after this time. */
+#define LOCKED_RETRY	200		/* ms */
+
+PG_FUNCTION_INFO_V1(weir_closed_until);
+PG_FUNCTION_INFO_V1(weir_closing_until);
+
+WindowTimes weir_window_times = {DT_NOBEGIN, DT_NOBEGIN};
+
+bool
+weir_view_is_final(View *view)
+{
+	return strcmp(view->emit, "final") == 0;
+}
+
+/* weir.closed_until(): windows of the view at hand that ended by then were closed before */
+Datum
+weir_closed_until(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(weir_window_times.closed);
+}
+
+/* weir.closing_until(): and those that ended by then are closed now */
+Datum
+weir_closing_until(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(weir_window_times.closing);
+}
+
+/* --- weir.view_close --------------------------------------------------------- */
+
+static TimestampTz
+result_time(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+/* Reads the view's row, with a lock clause; false: it is not there, or somebody else has it. */
+static bool
+read_row(View *view, const char *clause, TimestampTz *closed)
+{
+	CatalogScope scope;
+	bool		found;
+
+	weir_catalog_open(&scope);
+	weir_catalog_exec("SELECT closed FROM weir.view_close WHERE view = %u %s",
+					  view->relid, clause);
+	found = SPI_processed == 1;
+	*closed = found ? result_time(0, 1) : DT_NOBEGIN;
+	weir_catalog_close(&scope);
+	return found;
+}
+
+TimestampTz
+weir_close_lock(View *view)
+{
+	TimestampTz closed;
+
+	LockRelationOid(view->relid, RowExclusiveLock); /* before its row, as DROP does */
+	if (!read_row(view, "FOR UPDATE", &closed))
+		elog(ERROR, "final view %s has no row in weir.view_close", view->name);
+	return closed;
+}
+
+TimestampTz
+weir_close_read(View *view)
+{
+	TimestampTz closed;
+
+	(void) read_row(view, "", &closed);
+	return closed;
+}
+
+static void
+save_closed(View *view, TimestampTz closed)
+{
+	Oid			types[2] = {OIDOID, TIMESTAMPTZOID};
+	Datum		values[2] = {ObjectIdGetDatum(view->relid), TimestampTzGetDatum(closed)};
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	if (SPI_execute_with_args("UPDATE weir.view_close SET closed = $2 WHERE view = $1",
+							  2, types, values, NULL, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
+		elog(ERROR, "could not save what is closed of view %s", view->name);
+	weir_catalog_close(&scope);
+}
+
+void
+weir_close_begin(View *view)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	weir_catalog_exec("INSERT INTO weir.view_close (view) VALUES (%u)"
+					  " ON CONFLICT (view) DO UPDATE SET closed = NULL", view->relid);
+	weir_catalog_close(&scope);
+}
+
+void
+weir_close_forget(Oid view)
+{
+	weir_catalog_exec("DELETE FROM weir.view_close WHERE view = %u", view);
+}
+
+/* --- watermarks --------------------------------------------------------------- */
+
+static TimestampTz
+plus(TimestampTz time, const Interval *span, int sign)
+{
+	PGFunction	f = sign > 0 ? timestamptz_pl_interval : timestamptz_mi_interval;
+
+	if (span == NULL || TIMESTAMP_NOT_FINITE(time))
+		return time;
+	return DatumGetTimestampTz(DirectFunctionCall2(f, TimestampTzGetDatum(time), IntervalPGetDatum(span)));
+}
+
+typedef struct Watermark
+{
+	TimestampTz time;			/* DT_NOBEGIN: none yet */
+	TimestampTz changes_at;		/* when a partition may become idle; 0: not by the clock */
+	bool		moves;			/* all are idle: it moves with the clock */
+} Watermark;
+
+/* One partition as it counts for a view. */
+typedef struct MarkPartition
+{
+	char	   *topic;
+	int32		partition;
+	int64		next_offset;
+	TimestampTz stream_time;
+	bool		detached;		/* the view has not caught up */
+	bool		fresh;			/* has rows in this batch */
+	bool		idle;
+	TimestampTz silent_since;	/* 0: unknown */
+} MarkPartition;
+
+static void
+overlay(MarkPartition *part, BatchPartition *parts, int nparts)
+{
+	for (int i = 0; i < nparts; i++)
+	{
+		if (parts[i].partition != part->partition || strcmp(parts[i].topic, part->topic) != 0)
+			continue;
+		part->fresh = true;
+		part->stream_time = Max(part->stream_time, parts[i].stream_time);
+	}
+}
+
+static void
+judge_idle(MarkPartition *part, Stream *stream, TimestampTz now, Watermark *mark)
+{
+	int64		high;
+	TimestampTz idle_at;
+
+	part->silent_since = weir_stat_silent_since(stream->relid, part->topic, part->partition, &high);
+	if (part->fresh)
+		part->silent_since = now;
+	if (stream->idle_timeout == NULL || part->detached || part->silent_since == 0 ||
+		high > part->next_offset)
+		return;
+	idle_at = plus(part->silent_since, stream->idle_timeout, 1);
+	part->idle = !part->fresh && idle_at <= now;
+	if (!part->idle && (mark->changes_at == 0 || idle_at < mark->changes_at))
+		mark->changes_at = idle_at;
+}
+
+/* The stream's partitions as the view stands there. INSERTed rows of a topic's stream are left out. */
+static List *
+read_partitions(View *view, Stream *stream)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *result = NIL;
+	CatalogScope scope;
+	bool		isnull;
+
+	weir_catalog_open(&scope);
+	weir_catalog_exec("SELECT p.topic, p.partition, p.next_offset,"
+					  " CASE WHEN v.view IS NULL THEN p.stream_time ELSE v.stream_time END, v.view IS NOT NULL"
+					  " FROM weir.position p LEFT JOIN weir.view_position v ON v.view = %u AND v.stream = p.stream"
+					  " AND v.topic = p.topic AND v.partition = p.partition"
+					  " WHERE p.stream = %u%s", view->relid, stream->relid,
+					  stream->server ? " AND p.partition >= 0" : "");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(cxt);
+		MarkPartition *part = palloc0(sizeof(MarkPartition));
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		part->topic = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
+		part->partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
+		part->next_offset = part->partition < 0 ? PG_INT64_MAX :
+			DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
+		part->stream_time = result_time(i, 4);
+		part->detached = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+		result = lappend(result, part);
+		MemoryContextSwitchTo(spi);
+	}
+	weir_catalog_close(&scope);
+	return result;
+}
+
+static void
+stream_watermark(View *view, Stream *stream, BatchPartition *parts, int nparts, Watermark *mark)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	MarkPartition *newest = NULL;
+	bool		active = false;
+	ListCell   *lc;
+
+	mark->time = DT_NOEND;
+	foreach(lc, read_partitions(view, stream))
+	{
+		MarkPartition *part = lfirst(lc);
+
+		overlay(part, parts, nparts);
+		judge_idle(part, stream, now, mark);
+		if (part->stream_time != DT_NOBEGIN && (newest == NULL || part->stream_time > newest->stream_time))
+			newest = part;
+		if (part->idle)
+			continue;
+		active = true;
+		mark->time = Min(mark->time, part->stream_time);
+	}
+	if (active)
+		return;
+	mark->time = DT_NOBEGIN;
+	if (newest == NULL)
+		return;
+	mark->moves = true;
+	mark->time = newest->stream_time + Max(now - newest->silent_since, 0);
+}
+
+/*
+ * closing_time returns how far a view's windows close: the lowest of its
+ * streams' watermarks, less their lateness.
+ */
+static TimestampTz
+closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark *view_mark)
+{
+	TimestampTz result = DT_NOEND;
+	ListCell   *lc;
+
+	memset(view_mark, 0, sizeof(*view_mark));
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		Watermark	mark = {0};
+
+		stream_watermark(view, stream, parts, with == stream->relid ? nparts : 0, &mark);
+		view_mark->moves |= mark.moves;
+		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
+			view_mark->changes_at = mark.changes_at;
+		result = Min(result, plus(mark.time, view->lateness ? view->lateness : stream->lateness, -1));
+	}
+	return result;
+}
+
+/* --- closing -------------------------------------------------------------------- */
+
+/* Closes what is due; the view is locked. */
+static uint64
+close_locked(View *view, TimestampTz closed, TimestampTz closing)
+{
+	uint64		finals;
+
+	if (closing <= closed)
+		return 0;
+	finals = weir_view_apply_close(view, closed, closing);
+	save_closed(view, closing);
+	return finals;
+}
+
+uint64
+weir_close_view(View *view, Oid stream, BatchPartition *parts, int nparts)
+{
+	TimestampTz closed = weir_close_lock(view);
+	Watermark	mark;
+
+	return close_locked(view, closed, closing_time(view, stream, parts, nparts, &mark));
+}
+
+void
+weir_close_guarded(View *view, Oid stream, BatchPartition *parts, int nparts)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile edata = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		weir_close_view(view, stream, parts, nparts);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (edata == NULL)
+		return;
+	if (weir_error_is_outside(edata->sqlerrcode))
+		ReThrowError(edata);
+
+	/* its states hold what came so far, and the next batch detaches it there: it can go on later */
+	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);
+	ereport(LOG,
+			(errcode(edata->sqlerrcode),
+			 errmsg("continuous view %s failed while closing windows: %s", view->name, edata->message),
+			 edata->detail ? errdetail("%s", edata->detail) : 0,
+			 errhint("When the cause is mended: SELECT weir.resume('%s');", view->name)));
+}
+
+/* --- by the clock ------------------------------------------------------------------ */
+
+/* End of the first open window, DT_NOBEGIN if none is. */
+static TimestampTz
+first_open(View *view)
+{
+	ViewScope	scope;
+	ViewShape  *shape;
+	CatalogScope catalog;
+	char	   *column;
+	TimestampTz result;
+
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	shape = weir_view_shape(view);
+	weir_view_scope_close(&scope);
+	column = psprintf("pg_catalog.min(%s)", quote_identifier(get_attname(view->state_relid, shape->end_column, false)));
+	if (exprType((Node *) shape->end) == TIMESTAMPOID)
+		column = psprintf("pg_catalog.timezone('UTC', %s)", column);
+	weir_catalog_open(&catalog);
+	weir_catalog_exec("SELECT %s FROM %s", column, weir_relation_name(view->state_relid));
+	result = result_time(0, 1);
+	weir_catalog_close(&catalog);
+	return result;
+}
+
+TimestampTz
+weir_close_due(Oid relid)
+{
+	View	   *view = weir_view_get(relid);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz closed;
+	TimestampTz closing;
+	TimestampTz open;
+	Watermark	mark;
+	ListCell   *lc;
+
+	if (view == NULL || !weir_view_is_final(view) || view->status != VIEW_RUNNING)
+		return 0;
+	foreach(lc, view->streams)
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	LockRelationOid(relid, RowExclusiveLock);
+	view = weir_view_get(relid);
+	if (view == NULL || view->status != VIEW_RUNNING)
+		return 0;
+	if (!read_row(view, "FOR UPDATE SKIP LOCKED", &closed))
+		return TimestampTzPlusMilliseconds(now, LOCKED_RETRY);
+	weir_close_guarded(view, InvalidOid, NULL, 0);
+	CommandCounterIncrement();
+
+	view = weir_view_get(relid);
+	if (view == NULL || view->status != VIEW_RUNNING)
+		return 0;
+	open = first_open(view);
+	if (open == DT_NOBEGIN)
+		return 0;
+	closing = closing_time(view, InvalidOid, NULL, 0, &mark);
+	if (mark.moves && closing != DT_NOBEGIN)
+		return mark.changes_at != 0 ? Min(mark.changes_at, now + Max(open - closing, 1000)) :
+			now + Max(open - closing, 1000);
+	return mark.changes_at;
+}
+
+/* --- stream time of INSERTed rows ----------------------------------------------------- */
+
+/* Does anything over the stream go by the stream time of INSERTed rows already? */
+static bool
+is_tracked(Stream *stream)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_view_oids_of_stream(stream->relid))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (stream->lateness || view->lateness || weir_view_is_final(view))
+			return true;
+	}
+	return false;
+}
+
+static void
+track_inserts(Stream *stream)
+{
+	char	   *rows = weir_relation_name(stream->rows_relid);
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	weir_catalog_exec("UPDATE %s AS r SET " WEIR_COL_STREAM_TIME " = s.t"
+					  " FROM (SELECT tableoid AS o, ctid AS c, pg_catalog.max(" WEIR_COL_EVENT_TIME ")"
+					  " OVER (ORDER BY " WEIR_COL_OFFSET ") AS t FROM %s WHERE " WEIR_COL_PARTITION " = -1) AS s"
+					  " WHERE r.tableoid = s.o AND r.ctid = s.c AND r." WEIR_COL_STREAM_TIME " < s.t", rows, rows);
+	weir_catalog_exec("INSERT INTO weir.position AS p (stream, topic, partition, next_offset, stream_time)"
+					  " SELECT %u, '', -1, 0, max(" WEIR_COL_EVENT_TIME ") FROM %s"
+					  " WHERE " WEIR_COL_PARTITION " = -1 HAVING count(*) > 0"
+					  " ON CONFLICT (stream, topic, partition) DO UPDATE"
+					  " SET stream_time = GREATEST(p.stream_time, excluded.stream_time)",
+					  stream->relid, rows);
+	weir_catalog_close(&scope);
+}
+
+void
+weir_close_prepare(List *streams, bool has_lateness)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+
+		if ((has_lateness || stream->lateness) && !is_tracked(stream))
+			track_inserts(stream);
+	}
+}

@@ -1,0 +1,53 @@
+/*
+ * close.h
+ *	  When windows close: watermarks, and the finals of views with weir.emit = 'final'.
+ */
+#ifndef WEIR_CLOSE_H
+#define WEIR_CLOSE_H
+
+#include "weir.h"
+#include "catalog/view.h"
+#include "delta/ingest.h"
+
+/* Has the view weir.emit = 'final'? */
+extern bool weir_view_is_final(View *view);
+
+/*
+ * weir_close_lock locks a final view until the end of the transaction, so that
+ * no two transactions merge into it or close its windows at a time, and returns the time
+ * up to which its windows are closed (DT_NOBEGIN: none). To be called before
+ * rows are merged.
+ */
+extern TimestampTz weir_close_lock(View *view);
+/* The same without a lock; DT_NOBEGIN also for a view that is not final. */
+extern TimestampTz weir_close_read(View *view);
+
+/*
+ * weir_close_view closes what the view's watermark has passed, in this transaction,
+ * and returns the number of finals. parts: partitions of stream whose positions
+ * are not saved yet; their stream_time counts (DT_NOBEGIN: the saved one does), and they are not idle.
+ */
+extern uint64 weir_close_view(View *view, Oid stream, BatchPartition *parts, int nparts);
+
+/* The same in a subtransaction; a view whose close raises an error of its own is set to failed. */
+extern void weir_close_guarded(View *view, Oid stream, BatchPartition *parts, int nparts);
+
+/*
+ * weir_close_due closes what is due of a view by the clock, in this transaction (a worker's).
+ * Returns when to look again; 0 if nothing of it is open, or not by the clock.
+ */
+extern TimestampTz weir_close_due(Oid view);
+
+/* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
+extern void weir_close_begin(View *view);
+extern void weir_close_forget(Oid view);
+
+/*
+ * weir_close_prepare: a view over these streams is being made, whose rows can be
+ * late if has_lateness. From now on the stream time of INSERTed rows is tracked: brings it, and what
+ * the rows kept so far saw as stream time, up to what they would be had it always been. The
+ * caller holds ShareLock on the streams.
+ */
+extern void weir_close_prepare(List *streams, bool has_lateness);
+
+#endif							/* WEIR_CLOSE_H */

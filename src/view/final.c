@@ -1,0 +1,238 @@
+/*
+ * final.c
+ *	  Views whose rows are inserted once, when their window closes: what they look like.
+ *
+ * aggregates ⇒ final ⇒ statement. The states of open windows stand in the state
+ * table, merged as those of a changing view that needs one. One of its columns is the
+ * window's end. The close statement takes out the rows whose window has ended by
+ * weir.closing_until() and inserts what they give:
+ *
+ *	  WITH weir_merged AS (DELETE FROM <states> WHERE end <= weir.closing_until() RETURNING ...)
+ *	  INSERT INTO v SELECT ... FROM <final over weir_merged> ORDER BY end
+ *
+ * When it runs, and what the two functions give, is close.c's.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_func.h"
+#include "parser/parse_oper.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "view/shape.h"
+
+/* weir_final_hidden_keys collects the group keys that stand in the select list only because GROUP BY names them. */
+List *
+weir_final_hidden_keys(Query *query)
+{
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (tle->resjunk && tle->ressortgroupref != 0 &&
+			get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause))
+			keys = lappend(keys, tle);
+	}
+	return keys;
+}
+
+/* weir.closed_until(), weir.closing_until() */
+Expr *
+weir_final_time(const char *function)
+{
+	Oid			funcid = LookupFuncName(list_make2(makeString(WEIR_SCHEMA), makeString(pstrdup(function))),
+										0, NULL, false);
+
+	return (Expr *) makeFuncExpr(funcid, TIMESTAMPTZOID, NIL, InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/* The window function that a column of this level comes from, through join aliases; NULL: none. */
+static RangeTblEntry *
+window_of(Query *query, Node *node, int *varno)
+{
+	for (;;)
+	{
+		Var		   *var = (Var *) strip_implicit_coercions(node);
+		RangeTblEntry *rte;
+
+		if (!IsA(var, Var) || var->varlevelsup != 0)
+			return NULL;
+		rte = rt_fetch(var->varno, query->rtable);
+		if (rte->rtekind == RTE_JOIN)
+		{
+			node = list_nth(rte->joinaliasvars, var->varattno - 1);
+			continue;
+		}
+		*varno = var->varno;
+		return weir_is_window(rte) ? rte : NULL;
+	}
+}
+
+static bool
+is_cumulate(RangeTblEntry *rte)
+{
+	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+
+	return strcmp(get_func_name(call->funcid), "cumulate") == 0;
+}
+
+static void
+refuse_other_time(ViewShape *shape)
+{
+	weir_refuse(shape->name, "weir.emit = 'final' closes windows by the stream's event time, and this window is over something else.",
+				"Give the window function the column of weir.event_time (or _timestamp where the stream has none), or leave out weir.emit.");
+}
+
+/*
+ * weir_final_end returns the end of the window that a group of a final view is in, over the
+ * delta; *key: number of the group key that it is, from 0, or -1. Raises 0A000 if a group is not in one window.
+ */
+Expr *
+weir_final_end(ViewShape *shape, int *key)
+{
+	Expr	   *found = NULL;
+	int			i = 0;
+	ListCell   *lc;
+
+	*key = -1;
+	foreach(lc, shape->keys)
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		bool		event_time;
+		AttrNumber	column = weir_trace_window(shape->query, expr, &event_time);
+		RangeTblEntry *rte;
+		int			varno;
+
+		if (column != 0 && !event_time)
+			refuse_other_time(shape);
+		if (column == 2)
+		{
+			*key = i;
+			return (Expr *) expr;
+		}
+		i++;
+		if (column != 1 || (rte = window_of(shape->query, expr, &varno)) == NULL || is_cumulate(rte))
+			continue;
+		found = (Expr *) makeVar(varno, 2, exprType(expr), -1, InvalidOid, 0);
+	}
+	if (found == NULL)
+		weir_refuse(shape->name, "weir.emit = 'final' inserts a group when its window closes, and GROUP BY names no window.",
+					"Put tumble(), hop() or cumulate() beside the stream into FROM, and window_start and window_end into GROUP BY.");
+	return found;
+}
+
+/* weir_final_max makes max(end), for a state that is no key. */
+Expr *
+weir_final_max(Expr *end)
+{
+	Aggref	   *agg = makeNode(Aggref);
+	Oid			type = exprType((Node *) end);
+
+	agg->aggfnoid = type == TIMESTAMPOID ? F_MAX_TIMESTAMP : F_MAX_TIMESTAMPTZ;
+	agg->aggtype = type;
+	agg->aggargtypes = list_make1_oid(type);
+	agg->args = list_make1(makeTargetEntry(end, 1, NULL, false));
+	agg->aggkind = AGGKIND_NORMAL;
+	agg->aggsplit = AGGSPLIT_SIMPLE;
+	agg->aggno = agg->aggtransno = -1;
+	agg->location = -1;
+	return (Expr *) agg;
+}
+
+/* weir_final_sort orders a final query by the end of the window, given over its FROM item. */
+void
+weir_final_sort(Query *final, Expr *end)
+{
+	TargetEntry *tle = makeTargetEntry(end, list_length(final->targetList) + 1, NULL, true);
+	SortGroupClause *sort = makeNode(SortGroupClause);
+	bool		hashable;
+
+	get_sort_group_operators(exprType((Node *) end), true, true, false,
+							 &sort->sortop, &sort->eqop, NULL, &hashable);
+	sort->hashable = hashable;
+	sort->tleSortGroupRef = tle->ressortgroupref = 1;
+	final->targetList = lappend(final->targetList, tle);
+	final->sortClause = list_make1(sort);
+}
+
+/* prefix.c1, prefix.c2 ... under the names of a table's first columns */
+static char *
+columns_of(Oid relid, const char *prefix, int n)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&buf, "%s%s%s", i > 1 ? ", " : "", prefix,
+						 quote_identifier(get_attname(relid, i, false)));
+	return buf.data;
+}
+
+static char *
+numbered(const char *prefix, int n)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&buf, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
+	return buf.data;
+}
+
+/* weir_final_close_statement returns the statement that closes windows, analysed; search_path is pinned. */
+Query *
+weir_final_close_statement(ViewShape *shape, Oid result, Oid state)
+{
+	int			ncolumns = list_length(shape->query->targetList);
+	int			nstates = list_length(shape->partial->targetList);
+	bool		zoned = exprType((Node *) shape->end) == TIMESTAMPTZOID;
+	List	   *visible = list_copy_head(shape->final->targetList, ncolumns);
+	Query	   *query;
+
+	query = weir_statement_parse(psprintf("WITH " WEIR_MERGED " AS (DELETE FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.<=) %s RETURNING %s)\n"
+										  "INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)",
+										  weir_relation_name(state),
+										  quote_identifier(get_attname(state, shape->end_column, false)),
+										  zoned ? "weir.closing_until()" : "pg_catalog.timezone('UTC'::pg_catalog.text, weir.closing_until())",
+										  columns_of(state, "t.", nstates),
+										  weir_relation_name(result), columns_of(result, "", ncolumns),
+										  numbered(WEIR_FINAL ".", ncolumns),
+										  weir_statement_placeholder(visible), numbered("", ncolumns)));
+	weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+	return query;
+}
+
+/*
+ * weir_final_closed returns a copy of a view's query over deltas that
+ * gives the rows of closed windows only: those that ended by weir.closing_until().
+ */
+Query *
+weir_final_closed(ViewShape *shape)
+{
+	Query	   *query = copyObject(shape->query);
+	ListCell   *lc;
+
+	foreach(lc, shape->hidden_keys)
+	{
+		TargetEntry *tle = copyObject(lfirst_node(TargetEntry, lc));
+
+		tle->resno = list_length(query->targetList) + 1;
+		query->targetList = lappend(query->targetList, tle);
+	}
+	weir_late_only_closed(query);
+	return query;
+}
