@@ -665,7 +665,9 @@ CREATE TABLE weir.sink_progress (
   sent     bigint NOT NULL DEFAULT 0,
   bytes    bigint NOT NULL DEFAULT 0,
   retries  bigint NOT NULL DEFAULT 0,
-  error    text
+  error    text,
+  bad_seq  bigint,                          -- the record that Kafka refused: its row in weir.outbox
+  bad_record integer                        -- and its place there
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.sink_progress IS 'internal: what each sink has sent; see weir.stat_sinks';
 

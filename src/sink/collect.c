@@ -289,33 +289,39 @@ merge_into(Gathered *older, Gathered *younger)
 	for (int i = 0; i < younger->n; i++)
 		older->offsets[older->n++] = older->chunk.len + younger->offsets[i];
 	appendBinaryStringInfo(&older->chunk, younger->chunk.data, younger->chunk.len);
+	older->overflow |= younger->overflow;
 	drop_buffer(younger);
 }
 
-/* Savepoints leave several buffers of a sink: one again, unless their order is fixed already. */
-static void
-merge_buffers(void)
+/* The buffer before this one of the same target; NULL: none. */
+static Gathered *
+older_buffer(Gathered *buffer)
 {
-	List	   *copy = list_copy(buffers);
+	Gathered   *found = NULL;
+	ListCell   *lc;
 
-	for (int i = 1; i < list_length(copy); i++)
+	foreach(lc, buffers)
 	{
-		Gathered   *younger = list_nth(copy, i);
+		Gathered   *older = lfirst(lc);
 
-		for (int j = 0; j < i; j++)
-		{
-			Gathered   *older = list_nth(copy, j);
-
-			if (older == NULL || older->block != 0 || younger->block != 0 ||
-				younger->target.sink == 0 || !same_target(&older->target, &younger->target) ||
-				older->chunk.len + younger->chunk.len > 4 * BUFFER_BYTES)
-				continue;
-			merge_into(older, younger);
-			list_nth_cell(copy, i)->ptr_value = NULL;
+		if (older == buffer)
 			break;
-		}
+		if (same_target(&older->target, &buffer->target))
+			found = older;
 	}
-	list_free(copy);
+	return found;
+}
+
+/* A subtransaction has ended well: its buffer is the parent's, and joined with what the parent had. */
+static void
+hand_to_parent(Gathered *buffer, SubTransactionId parent)
+{
+	Gathered   *older = older_buffer(buffer);
+
+	buffer->subid = parent;
+	if (older != NULL && older->subid == parent && older->block == 0 && buffer->block == 0 &&
+		older->chunk.len + buffer->chunk.len <= BUFFER_BYTES)
+		merge_into(older, buffer);
 }
 
 /* All of the transaction's changes: to the outbox in order, then the notices. */
@@ -325,7 +331,6 @@ write_all(void)
 	List	   *runs = NIL;
 	ListCell   *lc;
 
-	merge_buffers();
 	foreach(lc, buffers)
 	{
 		Gathered	   *buffer = lfirst(lc);
@@ -384,7 +389,7 @@ collect_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId pare
 		if (buffer->subid != mine)
 			continue;
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			buffer->subid = parent;
+			hand_to_parent(buffer, parent);
 		else
 			drop_buffer(buffer);
 	}

@@ -85,19 +85,21 @@ weir_resume_sink(PG_FUNCTION_ARGS)
 
 /* ---- weir.discard ---- */
 
-/* One waiting chunk of the sink. */
+/* One waiting chunk of the sink: the one with the refused record, else the first. */
 typedef struct WaitingChunk
 {
 	Oid			segment;
 	int64		seq;
 	int			records;
+	int			bad;			/* place of the record that Kafka refused, 0: none in here */
 	bytea	   *payload;
 } WaitingChunk;
 
 #define FIRST_CHUNK_SQL \
-	"SELECT o.tableoid, o.seq, o.records, o.payload FROM weir.outbox o" \
+	"SELECT o.tableoid, o.seq, o.records, o.payload," \
+	" CASE WHEN o.seq = p.bad_seq THEN p.bad_record ELSE 0 END FROM weir.outbox o" \
 	" LEFT JOIN weir.sink_progress p ON p.sink = o.sink" \
-	" WHERE o.sink = $1 AND NOT COALESCE(pg_visible_in_snapshot(o.xid, p.done)" \
+	" WHERE o.sink = $1 AND o.seq >= COALESCE(p.bad_seq, o.seq) AND NOT COALESCE(pg_visible_in_snapshot(o.xid, p.done)" \
 	"  OR (o.seq <= p.seq AND pg_visible_in_snapshot(o.xid, p.target)), false)" \
 	" ORDER BY o.seq LIMIT 1"
 
@@ -119,6 +121,7 @@ first_chunk(int64 sink, WaitingChunk *chunk)
 	chunk->segment = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
 	chunk->seq = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 	chunk->records = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+	chunk->bad = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
 	chunk->payload = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 4, &isnull));
 	return true;
 }
@@ -182,33 +185,43 @@ move_to_dead_letters(int64 sink, const Record *record)
 		elog(ERROR, "could not write a dead letter");
 }
 
-/* Takes the first records off a chunk, or the chunk away. Returns how many were taken. */
+/*
+ * Takes records out of a chunk, from the refused one on, or the chunk away.
+ * Returns how many were taken.
+ */
 static int
 discard_from(int64 sink, WaitingChunk *chunk, int wanted)
 {
-	const char *p = VARDATA(chunk->payload);
-	const char *end = p + VARSIZE_ANY_EXHDR(chunk->payload);
+	const char *start = VARDATA(chunk->payload);
+	const char *end = start + VARSIZE_ANY_EXHDR(chunk->payload);
+	const char *from = start;
+	const char *to;
 	int			taken = 0;
 	Record		record;
 	Oid			types[3] = {BYTEAOID, INT4OID, INT8OID};
-	RecordField rest;
+	StringInfoData rest;
+	RecordField field;
 	Datum		values[3];
 
-	while (p < end && taken < wanted)
+	for (int i = 0; i < chunk->bad && from < end; i++)
+		from = weir_record_read(from, &record);
+	for (to = from; to < end && taken < wanted; taken++)
 	{
-		p = weir_record_read(p, &record);
+		to = weir_record_read(to, &record);
 		move_to_dead_letters(sink, &record);
-		taken++;
 	}
-	if (p >= end)
+	if (taken == chunk->records)
 	{
 		(void) weir_catalog_exec("DELETE FROM %s WHERE seq = " INT64_FORMAT,
 								 weir_relation_name(chunk->segment), chunk->seq);
 		return taken;
 	}
-	rest.data = p;
-	rest.len = end - p;
-	values[0] = field_datum(&rest);
+	initStringInfo(&rest);
+	appendBinaryStringInfo(&rest, start, from - start);
+	appendBinaryStringInfo(&rest, to, end - to);
+	field.data = rest.data;
+	field.len = rest.len;
+	values[0] = field_datum(&field);
 	values[1] = Int32GetDatum(chunk->records - taken);
 	values[2] = Int64GetDatum(chunk->seq);
 	if (SPI_execute_with_args(psprintf("UPDATE %s SET payload = $1, records = $2 WHERE seq = $3",
@@ -238,7 +251,11 @@ weir_discard(PG_FUNCTION_ARGS)
 				 errhint("SELECT weir.pause_sink(%s) first.",
 						 quote_literal_cstr(text_to_cstring(PG_GETARG_TEXT_PP(0))))));
 	while (taken < wanted && first_chunk(sink, &chunk))
+	{
 		taken += discard_from(sink, &chunk, wanted - taken);
+		(void) weir_catalog_exec("UPDATE weir.sink_progress SET bad_seq = NULL, bad_record = NULL"
+								 " WHERE sink = " INT64_FORMAT, sink);
+	}
 	weir_catalog_close(&scope);
 	PG_RETURN_INT64(taken);
 }

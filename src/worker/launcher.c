@@ -74,7 +74,7 @@ typedef struct DatabaseEntry
 	Verdict		verdict;
 	uint64		generation;		/* of the catalog when the verdict was made */
 	bool		seen;			/* in this scan of pg_database */
-	WorkerEntry workers[WEIR_MAX_WORKERS];
+	WorkerEntry workers[WEIR_MAX_PROCESSES];
 } DatabaseEntry;
 
 static List *databases = NIL;	/* of DatabaseEntry */
@@ -113,7 +113,7 @@ note_database(Form_pg_database form)
 
 		db = palloc0(sizeof(DatabaseEntry));
 		db->dboid = form->oid;
-		for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		for (int i = 0; i < WEIR_MAX_PROCESSES; i++)
 			db->workers[i].slot = -1;
 		databases = lappend(databases, db);
 		MemoryContextSwitchTo(oldcxt);
@@ -157,7 +157,7 @@ scan_databases(void)
 		DatabaseEntry *db = lfirst(lc);
 		bool		busy = false;
 
-		for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		for (int i = 0; i < WEIR_MAX_PROCESSES; i++)
 			busy |= db->workers[i].slot >= 0;
 		if (!db->seen && !busy)
 		{
@@ -214,7 +214,7 @@ collect_workers(void)
 	{
 		DatabaseEntry *db = lfirst(lc);
 
-		for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		for (int i = 0; i < WEIR_MAX_PROCESSES; i++)
 		{
 			WorkerEntry *worker = &db->workers[i];
 			WorkerSlot *slot;
@@ -261,9 +261,12 @@ take_slot(Oid dboid, int index)
 			/*
 			 * Left behind by a launcher that died, or of a pool of another
 			 * size: wait until it is gone, so that no partition ever has two readers.
+			 * The publisher reads none and stays.
 			 */
 			if (slot->state != WORKER_FREE && slot->dboid == dboid &&
-				(slot->index == index || slot->nworkers != nworkers))
+				(slot->index == index ||
+				 (slot->nworkers != nworkers && slot->index != WEIR_PUBLISHER &&
+				  index != WEIR_PUBLISHER)))
 			{
 				found = -1;
 				break;
@@ -316,8 +319,11 @@ start_worker(DatabaseEntry *db, int index)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "weir", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "weir_worker_main", sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "weir worker %d of %s", index, NameStr(db->name));
-	strlcpy(worker.bgw_type, "weir worker", BGW_MAXLEN);
+	if (index == WEIR_PUBLISHER)
+		snprintf(worker.bgw_name, BGW_MAXLEN, "weir publisher of %s", NameStr(db->name));
+	else
+		snprintf(worker.bgw_name, BGW_MAXLEN, "weir worker %d of %s", index, NameStr(db->name));
+	strlcpy(worker.bgw_type, index == WEIR_PUBLISHER ? "weir publisher" : "weir worker", BGW_MAXLEN);
 	memcpy(worker.bgw_extra, &start, sizeof(start));
 	worker.bgw_notify_pid = MyProcPid;
 
@@ -334,11 +340,22 @@ start_worker(DatabaseEntry *db, int index)
 	return true;
 }
 
+/* Has the first worker found that the database publishes something? */
+static bool
+wants_publisher(DatabaseEntry *db)
+{
+	return db->workers[0].slot >= 0 && weir_shared->slots[db->workers[0].slot].publishes;
+}
+
 /* May a worker be started here, as far as is known? */
 static bool
 wants_worker(DatabaseEntry *db, int index, bool probing)
 {
 	if (!db->seen || db->workers[index].slot >= 0)
+		return false;
+	if (index == WEIR_PUBLISHER)
+		return db->verdict == DATABASE_PRESENT && wants_publisher(db);
+	if (index >= weir_workers)
 		return false;
 	if (db->verdict == DATABASE_PRESENT)
 		return true;
@@ -381,7 +398,7 @@ start_workers(void)
 	{
 		DatabaseEntry *db = lfirst(lc);
 
-		for (int i = 0; i < weir_workers; i++)
+		for (int i = 0; i < WEIR_MAX_PROCESSES; i++)
 		{
 			WorkerEntry *worker = &db->workers[i];
 

@@ -166,6 +166,27 @@ define_reader(Reader *reader, Stream *stream)
 		weir_stat_share(reader->stream, worker.index, SHARE_PAUSED, NULL);
 }
 
+/* Tells the launcher whether the database needs a publisher. */
+static void
+tell_publishes(void)
+{
+	WorkerSlot *slot = &weir_shared->slots[worker.slot];
+	CatalogScope scope;
+	bool		publishes;
+
+	if (worker.index != 0)
+		return;
+	weir_catalog_open(&scope);
+	publishes = weir_catalog_exec("SELECT FROM weir.sink LIMIT 1") > 0;
+	weir_catalog_close(&scope);
+	if (slot->publishes == publishes)
+		return;
+	LWLockAcquire(weir_shared->lock, LW_EXCLUSIVE);
+	slot->publishes = publishes;
+	LWLockRelease(weir_shared->lock);
+	weir_launcher_wake();
+}
+
 static bool
 reload_body(void *arg)
 {
@@ -174,6 +195,7 @@ reload_body(void *arg)
 	worker.leave = !weir_installed();
 	if (worker.leave)
 		return true;
+	tell_publishes();
 	foreach(lc, weir_stream_oids())
 	{
 		Stream	   *stream = weir_stream_get(lfirst_oid(lc));

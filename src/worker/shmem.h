@@ -50,7 +50,8 @@ typedef struct WorkerSlot
 {
 	WorkerState state;
 	Oid			dboid;
-	int			index;			/* 0 .. weir.workers - 1 */
+	int			index;			/* 0 .. weir.workers - 1, or WEIR_PUBLISHER */
+	bool		publishes;		/* of worker 0: the database has sinks, a publisher is wanted */
 	uint32		nworkers;		/* of the pool that it belongs to */
 	uint32		epoch;			/* launcher that registered it */
 	uint64		generation;		/* of the catalog when the extension was looked for */

@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "delta/segments.h"
+#include "sink/publisher.h"
 #include "worker/shared.h"
 #include "worker/shmem.h"
 
@@ -468,6 +469,13 @@ weir_worker_main(Datum arg)
 	pgstat_report_appname(MyBgworkerEntry->bgw_name);
 	pin_settings();
 
+	if (worker.index == WEIR_PUBLISHER)
+	{
+		(void) settle();
+		weir_publisher_run();
+		final_state = WORKER_DONE;
+		proc_exit(0);
+	}
 	worker.reload = true;
 	follow_changes();
 	if (!worker.leave && weir_enabled && !settle())
