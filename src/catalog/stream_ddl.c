@@ -504,6 +504,7 @@ weir_relations_dropped(List *relids)
 		weir_catalog_exec("DELETE FROM weir.dead_letter WHERE stream::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.late_row WHERE stream::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.marker WHERE stream::oid IN (%s)", list.data);
+		weir_catalog_exec("DELETE FROM weir.kept WHERE stream::oid IN (%s)", list.data);
 	}
 	if (weir_catalog_exec("DELETE FROM weir.view_def WHERE view::oid IN (%s)", list.data) > 0)
 	{

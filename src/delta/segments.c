@@ -437,6 +437,7 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 	int64		width;
 	TupleTableSlot *row;
 	bool		stable;
+	TimestampTz missing = DT_NOBEGIN;	/* latest event time of a row that is not kept */
 	List	   *writers = NIL;
 	ListCell   *lc;
 
@@ -456,8 +457,12 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 		event_time = DatumGetTimestampTz(row->tts_values[delta->ndeclared + 2]);
 		if (event_time >= from)
 			write_row(writer_for(&writers, stream, delta, event_time, width), row, stable);
+		else
+			missing = Max(missing, event_time);
 		CHECK_FOR_INTERRUPTS();
 	}
+	if (missing != DT_NOBEGIN)
+		weir_segments_missing(stream->relid, missing + 1);
 	foreach(lc, writers)
 		close_writer(lfirst(lc));
 	ExecDropSingleTupleTableSlot(row);
@@ -490,6 +495,41 @@ list_segments(Oid stream, const char *condition, TimestampTz limit)
 	return result;
 }
 
+/* weir_segments_missing notes that rows with an event time before until may not be there. */
+void
+weir_segments_missing(Oid stream, TimestampTz until)
+{
+	CatalogScope scope;
+	Oid			types[2] = {REGCLASSOID, TIMESTAMPTZOID};
+	Datum		values[2] = {ObjectIdGetDatum(stream), TimestampTzGetDatum(until)};
+
+	weir_catalog_open(&scope);
+	if (SPI_execute_with_args("INSERT INTO weir.kept AS k VALUES ($1, $2) ON CONFLICT (stream)"
+							  " DO UPDATE SET since = excluded.since WHERE k.since < excluded.since",
+							  2, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not update weir.kept");
+	weir_catalog_close(&scope);
+}
+
+/* weir_segments_whole_since tells from which event time on all rows are there; DT_NOBEGIN: all that ever came. */
+TimestampTz
+weir_segments_whole_since(Stream *stream)
+{
+	CatalogScope scope;
+	TimestampTz since;
+
+	weir_catalog_open(&scope);
+	since = query_time("SELECT since FROM weir.kept WHERE stream = $1", stream->relid);
+	weir_catalog_close(&scope);
+	return since;
+}
+
+static TimestampTz
+segment_end(Oid segment)
+{
+	return query_time("SELECT hi FROM weir.segment WHERE segment = $1", segment);
+}
+
 static void
 empty_segment(Oid segment)
 {
@@ -511,7 +551,10 @@ weir_segments_expire(Stream *stream)
 	{
 		/* readers come first: the next batch tries again */
 		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock))
+		{
+			weir_segments_missing(stream->relid, segment_end(lfirst_oid(lc)));
 			empty_segment(lfirst_oid(lc));
+		}
 	}
 	weir_catalog_close(&scope);
 }
@@ -525,6 +568,7 @@ weir_segments_forget(Stream *stream)
 	weir_catalog_open(&scope);
 	foreach(lc, list_segments(stream->relid, "lo IS NOT NULL", 0))
 		empty_segment(lfirst_oid(lc));
+	weir_catalog_exec("DELETE FROM weir.kept WHERE stream = %u", stream->relid);
 	weir_catalog_close(&scope);
 }
 

@@ -36,6 +36,12 @@ extern void weir_segments_forget(Stream *stream);
  */
 extern Delta *weir_segments_read(Stream *stream, const char *qual);
 
+/* Notes that rows with an event time before until may not be among the kept ones (any more). */
+extern void weir_segments_missing(Oid stream, TimestampTz until);
+
+/* From which event time on all rows of the stream are kept; DT_NOBEGIN: all that ever came. */
+extern TimestampTz weir_segments_whole_since(Stream *stream);
+
 /* Highest event time known of the stream, DT_NOBEGIN if none; rows below it minus keep may be gone. */
 extern TimestampTz weir_segments_stream_time(Stream *stream);
 

@@ -366,13 +366,22 @@ check_rights(Oid query_relid)
 	SPI_finish();
 }
 
+/*
+ * weir_view_lock_streams keeps new rows away until commit, in every stream's
+ * order of OID, and kept rows from being expired meanwhile (which takes the segments exclusively).
+ */
 void
 weir_view_lock_streams(List *streams)
 {
-	ListCell   *lc;
+	ListCell   *lc,
+			   *ls;
 
 	foreach(lc, streams)
+	{
 		LockRelationOid(lfirst_oid(lc), ShareLock);
+		foreach(ls, weir_segments_all(lfirst_oid(lc)))
+			LockRelationOid(lfirst_oid(ls), AccessShareLock);
+	}
 }
 
 /* All that belongs to the view, without rows. */

@@ -31,6 +31,8 @@ weir_time_literal(TimestampTz time)
 	fsec_t		fsec;
 	char		buf[MAXDATELEN + 1];
 
+	if (TIMESTAMP_NOT_FINITE(time))
+		return pstrdup(TIMESTAMP_IS_NOEND(time) ? "'infinity'" : "'-infinity'");
 	if (timestamp2tm((Timestamp) time, NULL, &tm, &fsec, NULL, NULL) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),

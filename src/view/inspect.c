@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 #include "view/close.h"
 #include "view/shape.h"
+#include "worker/positions.h"
 
 PG_FUNCTION_INFO_V1(weir_explain);
 PG_FUNCTION_INFO_V1(weir_verify);
@@ -104,6 +105,7 @@ weir_explain(PG_FUNCTION_ARGS)
 	weir_check_owner(view->relid);
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
+	weir_view_scope_plain();
 	shape = weir_view_shape(view);
 	query = weir_rewrite_readable(weir_statement_make(shape, view->relid, view->state_relid));
 	initStringInfo(&buf);
@@ -158,38 +160,10 @@ newest_row(Stream *stream)
 		Max((TimestampTz) kept, weir_segments_stream_time(stream));
 }
 
-static TimestampTz
-keep_horizon(Stream *stream)
-{
-	TimestampTz newest = newest_row(stream);
-
-	if (TIMESTAMP_NOT_FINITE(newest))
-		return DT_NOBEGIN;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												   TimestampTzGetDatum(newest),
-												   IntervalPGetDatum(stream->keep)));
-}
-
 /*
- * stream_covered tells whether a stream's kept rows are all that it ever had, as
- * far as they show it: none is so old that others like it may have expired.
+ * view_horizon: DT_NOBEGIN if the kept rows are all; else only rows from
+ * there on are sure to be kept; DT_NOEND: none. To be asked after they were read.
  */
-static bool
-stream_covered(Stream *stream, TimestampTz horizon)
-{
-	CatalogScope scope;
-	int64		older;
-
-	if (TIMESTAMP_NOT_FINITE(horizon))
-		return true;
-	weir_catalog_open(&scope);
-	older = query_number(psprintf("SELECT count(*) FROM %s WHERE " WEIR_COL_EVENT_TIME " < %s::timestamptz",
-								  weir_relation_name(stream->rows_relid), weir_time_literal(horizon)));
-	weir_catalog_close(&scope);
-	return older == 0;
-}
-
-/* view_horizon: DT_NOBEGIN if the kept rows are all; else only rows from there on are sure to be kept. */
 static TimestampTz
 view_horizon(View *view)
 {
@@ -199,12 +173,10 @@ view_horizon(View *view)
 	foreach(lc, view->streams)
 	{
 		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
-		TimestampTz horizon = keep_horizon(stream);
 
-		if (!stream->keeps_rows)
+		if (!stream->keeps_rows || (!stream->logged && !weir_marker_there(stream->relid)))
 			return DT_NOEND;
-		if (!stream_covered(stream, horizon))
-			result = Max(result, horizon);
+		result = Max(result, weir_segments_whole_since(stream));
 	}
 	return result;
 }
@@ -259,25 +231,28 @@ kept_deltas(View *view)
 }
 
 /*
- * run_over_kept_rows runs a query over the view's deltas with all kept rows;
- * the result goes into rows. Returns an empty slot for them. In the view's scope.
+ * run_over_kept_rows runs a query over deltas with all kept rows, and frees
+ * them; the result goes into rows. Returns an empty slot for them. In the view's scope.
  */
 static TupleTableSlot *
-run_over_kept_rows(View *view, ViewShape *shape, Query *query, Tuplestorestate *rows)
+run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tuplestorestate *rows)
 {
 	DestReceiver *dest = CreateTuplestoreDestReceiver();
 	QueryEnvironment *env;
 	PlannedStmt *plan;
+	ListCell   *lc;
 
 	query = linitial_node(Query, weir_run_rewrite(query));
 	weir_rewrite_estimate(query, 100000);
-	env = weir_run_environment(shape->streams, kept_deltas(view));
+	env = weir_run_environment(shape->streams, deltas);
 	weir_view_scope_settings(view);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
 	PopActiveSnapshot();
 	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
 	(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
+	foreach(lc, deltas)
+		weir_delta_free(lfirst(lc));
 	return MakeSingleTupleTableSlot(ExecCleanTypeFromTL(plan->planTree->targetlist), &TTSOpsMinimalTuple);
 }
 
@@ -310,7 +285,7 @@ first_window(View *view, ViewShape *shape, int column, TimestampTz from)
 	bool		isnull;
 
 	weir_statement_splice(query, WEIR_QUERY, copyObject(shape->query));
-	slot = run_over_kept_rows(view, shape, query, rows);
+	slot = run_over_kept_rows(view, shape, query, kept_deltas(view), rows);
 	if (tuplestore_gettupleslot(rows, true, false, slot))
 	{
 		Datum		start = slot_getattr(slot, 1, &isnull);
@@ -551,6 +526,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	ViewScope	scope;
 	ViewShape  *shape;
 	Query	   *query;
+	List	   *deltas;
 	TupleTableSlot *slot;
 
 	if (PG_ARGISNULL(0))
@@ -561,6 +537,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	weir_view_lock_streams(view->streams);
 	check_follows(view);
 	weir_window_times = (WindowTimes) {DT_NOBEGIN, weir_close_read(view)};
+	deltas = kept_deltas(view);
 
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
@@ -569,7 +546,7 @@ weir_verify(PG_FUNCTION_ARGS)
 											 table_column_names(view->relid, list_length(shape->query->targetList)),
 											 covered_condition(view, shape)));
 	weir_statement_splice(query, WEIR_QUERY, shape->finals ? weir_final_closed(shape) : copyObject(shape->query));
-	slot = run_over_kept_rows(view, shape, query, rsinfo->setResult);
+	slot = run_over_kept_rows(view, shape, query, deltas, rsinfo->setResult);
 	ExecDropSingleTupleTableSlot(slot);
 	weir_view_scope_close(&scope);
 	if (shape->joins_table)

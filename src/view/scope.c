@@ -50,6 +50,16 @@ weir_view_scope_pin(void)
 	set_if_different("search_path", "pg_catalog, pg_temp");
 }
 
+/* For text that means the same in every session. */
+void
+weir_view_scope_plain(void)
+{
+	set_if_different("DateStyle", "ISO, YMD");
+	set_if_different("IntervalStyle", "postgres");
+	set_if_different("TimeZone", "UTC");
+	set_if_different("extra_float_digits", "1");
+}
+
 /* For planning and running. */
 void
 weir_view_scope_settings(View *view)

@@ -116,6 +116,7 @@ typedef struct ViewScope
 } ViewScope;
 extern void weir_view_scope_open(View *view, ViewScope *scope);
 extern void weir_view_scope_pin(void);
+extern void weir_view_scope_plain(void);
 extern void weir_view_scope_settings(View *view);
 extern void weir_view_scope_close(ViewScope *scope);
 
