@@ -17,6 +17,10 @@ CREATE FUNCTION weir.catalog_changed() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_catalog_changed_trigger';
 COMMENT ON FUNCTION weir.catalog_changed() IS 'internal: tells workers and caches, at commit, that weir''s catalog changed';
 
+CREATE FUNCTION weir.relink() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_relink_trigger';
+COMMENT ON FUNCTION weir.relink() IS 'internal: records which objects go with a stream or a view, also after a restore';
+
 CREATE TABLE weir.stream_def (
   stream         regclass PRIMARY KEY,      -- dumped as a name, so it survives dump and restore
   rows           regclass NOT NULL,         -- parent of the segments, has the hidden columns
@@ -99,13 +103,6 @@ CREATE TABLE weir.segment (
 CREATE INDEX segment_stream ON weir.segment (stream);
 COMMENT ON TABLE weir.segment IS 'internal: the child tables that hold a stream''s kept rows';
 
--- Which rows are no longer kept, or never were: weir.verify and REFRESH must not take what is left for all.
-CREATE TABLE weir.kept (
-  stream  regclass PRIMARY KEY,             -- no row: all rows that ever came are there
-  since   timestamptz NOT NULL              -- all rows from this event time on are there
-) WITH (fillfactor = 50);
-COMMENT ON TABLE weir.kept IS 'internal: from which event time on the kept rows of a stream are whole';
-
 -- Emptied by a crash, as the unlogged streams are: that is how it is noticed.
 CREATE UNLOGGED TABLE weir.marker (
   stream regclass PRIMARY KEY
@@ -156,13 +153,16 @@ CREATE TRIGGER changed AFTER INSERT OR DELETE OR TRUNCATE OR
   ON weir.view_def
   FOR EACH STATEMENT EXECUTE FUNCTION weir.catalog_changed();
 
+CREATE TRIGGER relink AFTER INSERT ON weir.stream_def FOR EACH ROW EXECUTE FUNCTION weir.relink();
+CREATE TRIGGER relink AFTER INSERT ON weir.view_def FOR EACH ROW EXECUTE FUNCTION weir.relink();
+CREATE TRIGGER relink AFTER INSERT ON weir.segment FOR EACH ROW EXECUTE FUNCTION weir.relink();
+
 SELECT pg_catalog.pg_extension_config_dump('weir.stream_def', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_close', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
-SELECT pg_catalog.pg_extension_config_dump('weir.kept', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.late_row', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.arrival', '');
