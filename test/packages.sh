@@ -1,6 +1,6 @@
 # install_packages NAME...: installs with apt what is not there. To be sourced.
 install_packages() {
-	local name missing=""
+	local name log missing=""
 
 	for name in "$@"; do
 		dpkg-query -W -f '${Status}' "$name" 2> /dev/null | grep -q 'install ok installed' || missing+=" $name"
@@ -11,7 +11,12 @@ install_packages() {
 		return 1
 	fi
 	echo "== installing$missing"
-	apt-get update -qq
+	log=$(mktemp)
 	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing > /dev/null
+	if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends $missing; } > "$log" 2>&1; then
+		cat "$log" >&2
+		return 1
+	fi
+	rm -f "$log"
 }

@@ -10,6 +10,8 @@
  *	  ktool BOOTSTRAP grow TOPIC PARTITIONS
  *	  ktool BOOTSTRAP trim TOPIC PARTITION OFFSET      deletes records before OFFSET
  *	  ktool BOOTSTRAP ends TOPIC                "partition low high", a line each
+ *	  ktool BOOTSTRAP cat TOPIC [full]          what a read_committed consumer gets up to the end:
+ *	     "partition TAB key TAB value", \N for null; full: also timestamp and headers a=b,c=d
  *	  ktool BOOTSTRAP put TOPIC [options] < lines
  *	     -p N      into partition N (default: by key, else spread)
  *	     -P        lines begin with "partition TAB"
@@ -552,6 +554,88 @@ cmd_fill(int argc, char **argv)
 	finish_producer(rk);
 }
 
+static void
+print_field(const void *bytes, size_t len)
+{
+	if (bytes == NULL)
+		fputs("\\N", stdout);
+	else
+		fwrite(bytes, 1, len, stdout);
+}
+
+static void
+print_message(const rd_kafka_message_t *msg, int full)
+{
+	rd_kafka_timestamp_type_t type;
+	rd_kafka_headers_t *headers;
+	const char *name;
+	const void *value;
+	size_t		len;
+
+	printf("%d\t", msg->partition);
+	print_field(msg->key, msg->key_len);
+	putchar('\t');
+	print_field(msg->payload, msg->len);
+	if (full)
+	{
+		printf("\t%lld\t", (long long) rd_kafka_message_timestamp(msg, &type));
+		if (!rd_kafka_message_headers(msg, &headers))
+			for (size_t i = 0; !rd_kafka_header_get_all(headers, i, &name, &value, &len); i++)
+			{
+				printf("%s%s=", i ? "," : "", name);
+				print_field(value, len);
+			}
+	}
+	putchar('\n');
+}
+
+/* All partitions from the beginning to where each ends under read_committed. */
+static void
+cmd_cat(int argc, char **argv)
+{
+	rd_kafka_t *admin = open_producer(NULL);
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_t *rk;
+	int			n;
+
+	if (argc < 1)
+		die("cat TOPIC [full]");
+	n = count_partitions(admin, argv[0]);
+	rd_kafka_destroy(admin);
+	conf_set(conf, "bootstrap.servers", bootstrap);
+	conf_set(conf, "group.id", "ktool");
+	conf_set(conf, "enable.auto.commit", "false");
+	conf_set(conf, "enable.partition.eof", "true");
+	conf_set(conf, "auto.offset.reset", "earliest");
+	conf_set(conf, "isolation.level", "read_committed");
+	rd_kafka_conf_set_log_cb(conf, be_quiet);
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, errstr, sizeof(errstr));
+	if (!rk)
+		die("%s", errstr);
+	rd_kafka_poll_set_consumer(rk);
+	list = rd_kafka_topic_partition_list_new(n);
+	for (int p = 0; p < n; p++)
+		rd_kafka_topic_partition_list_add(list, argv[0], p)->offset = RD_KAFKA_OFFSET_BEGINNING;
+	if (n > 0 && rd_kafka_assign(rk, list))
+		die("cannot assign %s", argv[0]);
+	while (n > 0)
+	{
+		rd_kafka_message_t *msg = rd_kafka_consumer_poll(rk, TIMEOUT_MS);
+
+		if (msg == NULL)
+			die("%s: no message and no end in %d ms", argv[0], TIMEOUT_MS);
+		if (msg->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+			n--;
+		else if (!msg->err)
+			print_message(msg, argc > 1);
+		rd_kafka_message_destroy(msg);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_consumer_close(rk);
+	rd_kafka_destroy(rk);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -562,7 +646,7 @@ main(int argc, char **argv)
 	}			commands[] = {
 		{"ready", cmd_ready}, {"create", cmd_create}, {"delete", cmd_delete},
 		{"grow", cmd_grow}, {"trim", cmd_trim}, {"ends", cmd_ends},
-		{"put", cmd_put}, {"fill", cmd_fill},
+		{"put", cmd_put}, {"fill", cmd_fill}, {"cat", cmd_cat},
 	};
 
 	if (argc < 3)

@@ -130,6 +130,14 @@ sub fill_start
 		'<', \'', '>', '/dev/null');
 }
 
+# Lines "partition TAB key TAB value" that a read_committed consumer gets, in the
+# order of each partition; more with cat(topic, 'full').
+sub cat
+{
+	my ($self, $topic, @options) = @_;
+	return split /\n/, $self->ktool(undef, 'cat', $topic, @options);
+}
+
 # "partition:high" of every partition, as WeirTest::positions gives it too.
 sub ends
 {
