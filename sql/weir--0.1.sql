@@ -103,6 +103,13 @@ CREATE TABLE weir.segment (
 CREATE INDEX segment_stream ON weir.segment (stream);
 COMMENT ON TABLE weir.segment IS 'internal: the child tables that hold a stream''s kept rows';
 
+-- Which rows are no longer kept, or never were: weir.verify and REFRESH must not take what is left for all.
+CREATE TABLE weir.kept (
+  stream  regclass PRIMARY KEY,             -- no row: all rows that ever came are there
+  since   timestamptz NOT NULL              -- all rows from this event time on are there
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.kept IS 'internal: from which event time on the kept rows of a stream are whole';
+
 -- Emptied by a crash, as the unlogged streams are: that is how it is noticed.
 CREATE UNLOGGED TABLE weir.marker (
   stream regclass PRIMARY KEY
@@ -163,6 +170,7 @@ SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_close', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.kept', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.late_row', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.arrival', '');
