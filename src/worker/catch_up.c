@@ -257,6 +257,7 @@ work_on_view(CatchUp *catch_up, Stream *stream, ViewWork *work)
 		part->first_offset = behind->detached->next_offset;
 		part->stream_time = behind->detached->stream_time;
 	}
+	n = weir_replay_drop_letters(stream->relid, msgs, n);
 	if (n > 0)
 		weir_ingest_messages(stream, msgs, n, &target, &result);
 	view = weir_view_get(work->view);

@@ -202,6 +202,7 @@ refetch_body(void *arg)
 	if (stream == NULL)
 		return false;
 	msgs = select_kept(reader->refetch, &target, &n, &refetch->complete);
+	n = weir_replay_drop_letters(stream->relid, msgs, n);
 	if (n > 0)
 		weir_ingest_messages(stream, msgs, n, &target, &result);
 	foreach(lc, reader->refetch->partitions)

@@ -9,7 +9,9 @@
  */
 #include "worker/worker.h"
 
+#include "catalog/catalog.h"
 #include "compat.h"
+#include "executor/spi.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -190,6 +192,85 @@ weir_replay_failed(Replay *replay)
 	replay->backoff = Min(Max(replay->backoff * 2, BACKOFF_MIN), BACKOFF_MAX);
 	replay->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), replay->backoff);
 	worker.fds_changed = true;
+}
+
+/* A dead letter of the decode step. */
+typedef struct Lettered
+{
+	int32		partition;
+	int64		offset;
+	char	   *topic;
+} Lettered;
+
+static int
+compare_lettered(const void *a, const void *b)
+{
+	const Lettered *x = a;
+	const Lettered *y = b;
+
+	if (x->partition != y->partition)
+		return x->partition < y->partition ? -1 : 1;
+	if (x->offset != y->offset)
+		return x->offset < y->offset ? -1 : 1;
+	return strcmp(x->topic, y->topic);
+}
+
+/* The dead letters among offsets low to high, sorted; inside a catalog scope, in its memory. */
+static Lettered *
+read_lettered(Oid stream, int64 low, int64 high, int *n)
+{
+	Lettered   *result;
+
+	*n = (int) weir_catalog_exec("SELECT topic, partition, \"offset\" FROM weir.dead_letter"
+								 " WHERE stream = %u AND view IS NULL AND topic IS NOT NULL"
+								 " AND \"offset\" BETWEEN " INT64_FORMAT " AND " INT64_FORMAT,
+								 stream, low, high);
+	result = palloc(sizeof(Lettered) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		bool		isnull;
+
+		result[i].topic = SPI_getvalue(row, SPI_tuptable->tupdesc, 1);
+		result[i].partition = DatumGetInt32(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
+		result[i].offset = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	qsort(result, *n, sizeof(Lettered), compare_lettered);
+	return result;
+}
+
+/*
+ * weir_replay_drop_letters takes out the messages that are dead letters of
+ * the stream: should they be good now (a column was changed), weir.retry()
+ * applies them, to all views. Returns how many are left. Inside a transaction.
+ */
+int
+weir_replay_drop_letters(Oid stream, WeirMessage *msgs, int n)
+{
+	CatalogScope scope;
+	Lettered   *letters;
+	int			nletters;
+	int64		low = PG_INT64_MAX;
+	int64		high = -1;
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		low = Min(low, msgs[i].offset);
+		high = Max(high, msgs[i].offset);
+	}
+	weir_catalog_open(&scope);
+	letters = read_lettered(stream, low, high, &nletters);
+	for (int i = 0; i < n; i++)
+	{
+		Lettered	key = {msgs[i].partition, msgs[i].offset, (char *) msgs[i].topic};
+
+		if (nletters == 0 ||
+			bsearch(&key, letters, nletters, sizeof(Lettered), compare_lettered) == NULL)
+			msgs[left++] = msgs[i];
+	}
+	weir_catalog_close(&scope);
+	return left;
 }
 
 int

@@ -119,7 +119,7 @@ plan_partition(Seek *seek, const char *topic, int32 partition)
 
 	if (!weir_kafka_watermarks(seek->asker, topic, partition, &low, &high, ASK_TIMEOUT, &seek->error))
 		return false;
-	to = seek->target->kind == SEEK_EARLIEST ? low : high;
+	to = seek->target->kind == SEEK_LATEST ? high : low;
 	if (seek->target->kind == SEEK_TIME &&
 		!weir_kafka_offset_for_time(seek->asker, topic, partition, epoch_ms(seek->target->time),
 									&to, ASK_TIMEOUT, &seek->error))
@@ -235,12 +235,40 @@ check_offsets(Seek *seek)
 	return true;
 }
 
+/*
+ * With rebuild the views are emptied of all partitions: those that were not
+ * named begin at their beginning. False: seek->error.
+ */
+static bool
+plan_unnamed(Seek *seek)
+{
+	List	   *named = list_copy(seek->moves);
+	ListCell   *lc;
+
+	foreach(lc, seek->saved)
+	{
+		SavedPosition *pos = lfirst(lc);
+		ListCell   *lc2;
+		bool		found = false;
+
+		foreach(lc2, named)
+		{
+			Move	   *move = lfirst(lc2);
+
+			found |= move->partition == pos->partition && strcmp(move->topic, pos->topic) == 0;
+		}
+		if (!found && !plan_partition(seek, pos->topic, pos->partition))
+			return false;
+	}
+	return true;
+}
+
 /* Asks the brokers and fills in the moves. */
 static void
-plan(Seek *seek)
+plan(Seek *seek, bool with_rebuild)
 {
 	List	   *options = weir_kafka_options(seek->stream->server, seek->stream->owner);
-	bool		ok;
+	volatile bool ok;
 
 	if (seek->target->kind == SEEK_OFFSETS)
 		parse_offsets(seek);
@@ -251,7 +279,10 @@ plan(Seek *seek)
 	{
 		PG_TRY();
 		{
-			ok = seek->target->kind == SEEK_OFFSETS ? check_offsets(seek) : plan_all(seek);
+			if (seek->target->kind == SEEK_OFFSETS)
+				ok = check_offsets(seek) && (!with_rebuild || plan_unnamed(seek));
+			else
+				ok = plan_all(seek);
 		}
 		PG_FINALLY();
 		{
@@ -352,6 +383,10 @@ empty_kept_rows(Stream *stream)
 	weir_catalog_close(&scope);
 }
 
+/*
+ * move_positions writes the new positions. afresh: messages from there on are
+ * read again, so their dead letters go: each is applied then, or leaves a new one.
+ */
 static void
 move_positions(Seek *seek, bool afresh)
 {
@@ -370,6 +405,11 @@ move_positions(Seek *seek, bool afresh)
 						  " stream_time = %s",
 						  seek->stream->relid, quote_literal_cstr(move->topic), move->partition,
 						  move->to, afresh ? "NULL" : "position.stream_time");
+		if (afresh)
+			weir_catalog_exec("DELETE FROM weir.dead_letter WHERE stream = %u AND topic = %s"
+							  " AND partition = %d AND \"offset\" >= " INT64_FORMAT,
+							  seek->stream->relid, quote_literal_cstr(move->topic),
+							  move->partition, move->to);
 	}
 	weir_catalog_close(&scope);
 }
@@ -388,7 +428,7 @@ seek_stream(Oid relid, Target *target, bool with_rebuild)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream %s has no topic to move in", seek.stream->name)));
 	seek.saved = weir_positions_load(relid);
-	plan(&seek);
+	plan(&seek, with_rebuild);
 	if (with_rebuild)
 		rebuild(&seek);
 	else

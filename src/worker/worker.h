@@ -202,6 +202,7 @@ extern ReplayPartition *weir_replay_partition(Replay *replay, const char *topic,
 extern void weir_replay_gather(Reader *reader, Replay *replay);
 extern void weir_replay_applied(Replay *replay);
 extern void weir_replay_failed(Replay *replay);
+extern int	weir_replay_drop_letters(Oid stream, WeirMessage *msgs, int n);
 extern int	weir_replay_fd(Replay *replay);
 extern TimestampTz weir_replay_next_time(Replay *replay);
 
