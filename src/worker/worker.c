@@ -153,7 +153,12 @@ close_readers(int code, Datum arg)
 	ListCell   *lc;
 
 	foreach(lc, worker.readers)
-		weir_reader_close(lfirst(lc));
+	{
+		Reader	   *reader = lfirst(lc);
+
+		weir_reader_close(reader);
+		weir_stat_share_forget(reader->stream, worker.index);
+	}
 	weir_asker_sweep(true);
 }
 
