@@ -1,0 +1,218 @@
+# Finals: the worked cases from Kafka, the clock, and a million messages while
+# processes are killed: an AFTER INSERT trigger sees each final exactly once.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $seed = $ENV{WEIR_SEED} // time;
+srand($seed);
+diag("seed $seed");
+
+# ---------------------------------------------------------------- the worked cases
+
+my $node = weir_node('cases');
+make_kafka_server($node);
+$node->safe_psql('postgres', <<SQL);
+CREATE FUNCTION ms(timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE
+  AS 'SELECT (extract(epoch FROM \$1) * 1000)::bigint';
+CREATE TABLE log (n serial, view text, final jsonb);
+CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS \$\$
+  BEGIN INSERT INTO public.log (view, final) VALUES (tg_table_name, to_jsonb(new)); RETURN NULL; END \$\$;
+SQL
+
+sub stream
+{
+	my ($name, $with, $partitions) = @_;
+	my $topic = topic($name);
+	kafka()->create($topic, $partitions // 1);
+	$node->safe_psql('postgres', <<SQL);
+CREATE UNLOGGED TABLE $name (ts timestamptz, k text, v int)
+  WITH (weir.server = 'kafka', weir.topic = '$topic', weir.event_time = 'ts', weir.late = 'keep', $with);
+SQL
+	return $topic;
+}
+
+sub view
+{
+	my ($name, $with, $query) = @_;
+	$node->safe_psql('postgres', <<SQL);
+CREATE MATERIALIZED VIEW $name WITH (weir.continuous, $with) AS $query;
+CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON $name FOR EACH ROW EXECUTE FUNCTION log_final();
+SQL
+	return;
+}
+
+sub put
+{
+	my ($topic, @rows) = @_;
+	kafka()->put($topic, [ '-p', '0' ], map { my ($ts, $k, $v) = @$_; sprintf '{"ts": %s, "k": "%s", "v": %s}', $ts, $k, $v // 'null' } @rows);
+	return;
+}
+
+sub rows
+{
+	my ($sql, $want, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', $sql), $want, $name);
+	return;
+}
+
+my $topic = stream('c1', "weir.idle_timeout = 'off'");
+view('c1_view', "weir.emit = 'changes'", "SELECT window_start, k, max(v) AS m FROM c1, tumble(ts, '30 s') GROUP BY 1, 2");
+put($topic, [ 0, 'k0', 0 ], [ 89999, 'k0', 1 ], [ 10009, 'k0', 5 ], [ 90000, 'k0', 0 ], [ 10010, 'k0', 6 ], [ 10009, 'k1', 100 ],
+	[ 30000, 'k1', 101 ], [ 86412022, 'k1', 200 ], [ 60000, 'k1', 200 ]);
+wait_for($node, 'c1');
+rows("SELECT string_agg(format('%s[%s=%s', k, ms(window_start), m), ' ' ORDER BY k, window_start) FROM c1_view",
+	'k0[0=6 k0[60000=1 k0[90000=0 k1[0=100 k1[30000=101 k1[60000=200 k1[86400000=200', 'C1');
+
+$topic = stream('c2', "weir.idle_timeout = 'off'");
+view('c2_view', "weir.emit = 'changes'", "SELECT window_start, k, count(*) AS n FROM c2, hop(ts, '5 s', '1 s') GROUP BY 1, 2");
+put($topic, [ 10345, 'k0' ], [ 13251, 'k0' ]);
+wait_for($node, 'c2');
+rows("SELECT string_agg(ms(window_start) || '=' || n, ' ' ORDER BY window_start) FROM c2_view",
+	'6000=1 7000=1 8000=1 9000=2 10000=2 11000=1 12000=1 13000=1', 'C2');
+
+$topic = stream('c5', "weir.idle_timeout = 'off'");
+view('c5_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM c5, tumble(ts, '2 ms') GROUP BY 1, 2");
+put($topic, [ 0, 'k1' ], [ 1, 'k1' ]);
+wait_for($node, 'c5');
+rows('SELECT count(*) FROM c5_view', '0', 'C5: nothing before the end');
+put($topic, [ 2, 'k1' ]);
+wait_for($node, 'c5');
+rows('SELECT ms(window_start), k, n FROM c5_view', '0|k1|2', 'C5: the final, at the end');
+verified($node, 'c5_view');
+
+$topic = stream('c6', "weir.idle_timeout = 'off', weir.lateness = '1 ms'");
+view('c6_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM c6, tumble(ts, '2 ms') GROUP BY 1, 2");
+put($topic, map { [ $_, 'k1' ] } 0, 1, 2, 1, 0, 5, 0);
+wait_for($node, 'c6');
+rows('SELECT ms(window_start), k, n FROM c6_view ORDER BY 1', "0|k1|4\n2|k1|1", 'C6');
+rows("SELECT \"offset\", ms(event_time), ms(window_start), record->>'k' FROM weir.late_rows WHERE view = 'c6_view'::regclass",
+	'6|0|0|k1', 'C6: the last row is late');
+rows("SELECT late FROM weir.stat_views WHERE view = 'c6_view'::regclass", '1', 'C6: and counted');
+verified($node, 'c6_view');
+rows("SELECT count(*), count(DISTINCT final) FROM log WHERE view = 'c6_view'", '2|2', 'C6: each final once');
+
+# a row from the future is bad and moves nothing
+put($topic, [ 253370764800000, 'k1' ]);
+wait_for($node, 'c6');
+rows("SELECT bad, ms(stream_time) FROM weir.stat_streams WHERE stream = 'c6'::regclass", '1|5', 'C11: the row is bad');
+rows('SELECT count(*) FROM c6_view', '2', 'C11: the other windows stay open');
+
+$topic = stream('c10', "weir.idle_timeout = '1 s'");
+view('c10_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM c10, tumble(ts, '2 ms') GROUP BY 1, 2");
+put($topic, [ 0, 'k1' ], [ 1, 'k1' ]);
+wait_for($node, 'c10');
+eventually($node, 'SELECT n FROM c10_view', 'C10: closed by the clock', '2');
+
+# an idle partition does not hold the others back; what it brings later is late
+$topic = stream('idle', "weir.idle_timeout = '1 s'", 2);
+view('idle_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM idle, tumble(ts, '1 s') GROUP BY 1, 2");
+kafka()->put($topic, [ '-P' ], "0\t{\"ts\": 100, \"k\": \"a\"}", "1\t{\"ts\": 200, \"k\": \"b\"}", "0\t{\"ts\": 5000, \"k\": \"a\"}");
+wait_for($node, 'idle');
+eventually($node, "SELECT string_agg(k, ',' ORDER BY k) FROM idle_view WHERE ms(window_start) = 0", 'an idle partition is left out', 'a,b');
+kafka()->put($topic, [ '-P' ], "1\t{\"ts\": 300, \"k\": \"b\"}");
+wait_for($node, 'idle');
+rows("SELECT count(*) FROM weir.late_rows WHERE view = 'idle_view'::regclass", '1', 'what it brings for a closed window is late');
+rows("SELECT n FROM idle_view WHERE k = 'b'", '1', 'and changes nothing');
+eventually($node, "SELECT count(*) FROM idle_view WHERE ms(window_start) = 5000", 'the last window is not lost', '1');
+
+# an INSERT never holds a topic back
+$node->safe_psql('postgres', "INSERT INTO c5 VALUES ('epoch', 'by hand', 1)");
+put((split /\n/, $node->safe_psql('postgres', "SELECT topics[1] FROM weir.stream_def WHERE stream = 'c5'::regclass"))[0], [ 4, 'k1' ]);
+wait_for($node, 'c5');
+rows('SELECT ms(window_start), k, n FROM c5_view ORDER BY 1, 2', "0|k1|2\n2|k1|1", 'INSERTed rows do not hold a topic back');
+$node->stop;
+
+# ---------------------------------------------------------------- kills
+
+my $messages = quick() ? 200_000 : 1_000_000;
+my $filled = topic('finals');
+kafka()->create($filled, 4);
+kafka()->fill($filled, 4, $messages);
+
+# How many messages the views have, or undef while the server is down.
+sub applied
+{
+	my ($at) = @_;
+	my ($out, $err) = ('', '');
+	my $ret = $at->psql('postgres',
+		"SELECT coalesce(sum(next_offset), 0) FROM weir.position WHERE stream = 'orders'::regclass AND partition >= 0",
+		stdout => \$out, stderr => \$err, timeout => 60);
+	return defined $ret && $ret == 0 ? $out : undef;
+}
+
+sub kill_postmaster
+{
+	my ($at) = @_;
+	my ($postmaster) = slurp_file($at->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @children = split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children");
+	$at->kill9;
+	system('timeout', '60', 'tail', '-s', '0.02', "--pid=$_", '-f', '/dev/null') == 0
+	  or die "process $_ outlives the postmaster"
+	  for @children;
+	$at->start;
+	return;
+}
+
+sub kill_worker
+{
+	my ($at) = @_;
+	my @pids = worker_pids($at);
+	kill 'KILL', $pids[ rand @pids ] if @pids;
+	$at->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+	return;
+}
+
+sub survive
+{
+	my ($name, $conf) = @_;
+	my $at = weir_node($name, conf => "weir.batch_rows = 5000\nfsync = off\n$conf");
+
+	make_kafka_server($at);
+	make_orders($at, $filled, with => "weir.keep = '5 s', weir.idle_timeout = 'off'");
+	$at->safe_psql('postgres', <<SQL);
+CREATE MATERIALIZED VIEW sales WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, city, count(*) AS orders, sum(amount) AS revenue FROM orders, tumble(ordered_at, '100 ms') GROUP BY 1, 2;
+CREATE TABLE log AS SELECT * FROM sales WITH NO DATA;
+CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS
+  \$\$ BEGIN INSERT INTO public.log SELECT new.*; RETURN NULL; END \$\$;
+CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON sales FOR EACH ROW EXECUTE FUNCTION log_final();
+SQL
+
+	my $kills = quick() ? 5 : 12;
+	for my $done (1 .. $kills)
+	{
+		my $now = applied($at) // next;
+		my $target = $now + int(rand() * 1.5 * ($messages - $now) / ($kills - $done + 2));
+		while (defined $now && $now < $target) { $now = applied($at); }
+		if ($done % 3 == 0) { kill_postmaster($at); }
+		elsif ($done % 3 == 1) { kill_worker($at); }
+		else { $at->stop('immediate'); $at->start; }
+	}
+	wait_for($at, 'orders', timeout => '300 s');
+
+	# the watermark is the last order of the partition that ends first
+	my $oracle = 'SELECT window_start, city, count(*), sum(amount) FROM (' . fill_sql($messages) . ") o, tumble(ordered_at, '100 ms')"
+	  . " WHERE window_end <= timestamptz '2024-01-01 00:00:00+00' + interval '1 ms' * ($messages - 4) GROUP BY 1, 2";
+	same($at, 'sales', $oracle, "$name: the finals equal the oracle");
+	same($at, 'log', $oracle, "$name: triggers saw each of them once");
+	is($at->safe_psql('postgres', "SELECT late FROM weir.stat_views WHERE view = 'sales'::regclass"), '0', "$name: nothing was late");
+
+	# the last window closes by the clock
+	$at->safe_psql('postgres', "ALTER TABLE orders SET (weir.idle_timeout = '1 s')");
+	eventually($at, 'SELECT sum(orders) FROM sales', "$name: the last window closes by the clock", $messages);
+	same($at, 'log', 'TABLE sales', "$name: and is seen once");
+	is($at->safe_psql('postgres', 'SELECT count(*) FROM weir.dead_letters'), '0', "$name: no dead letters");
+	$at->stop;
+	return;
+}
+
+survive('plain', '');
+survive('four', 'weir.workers = 4');
+
+done_testing();
