@@ -69,6 +69,7 @@ SELECT refuse(q) FROM (VALUES
 
 -- options
 SELECT refuse('SELECT k, count(*) FROM s GROUP BY k', ', weir.start = ''latest''');
+SELECT refuse('SELECT k, count(*) FROM s GROUP BY k', ', weir.start = ''earliest''');
 SELECT refuse('SELECT k, count(*) FROM s GROUP BY k', ', weir.emti = ''changes''');
 \pset tuples_only off
 \pset format aligned
@@ -94,5 +95,20 @@ TABLE v;
 ALTER TABLE v DROP COLUMN m;
 ALTER TABLE v ALTER COLUMN m TYPE float8;
 ALTER TABLE s DROP COLUMN v;
-CREATE RULE r AS ON INSERT TO v DO ALSO NOTHING;
+ALTER MATERIALIZED VIEW v SET (weir.lateness = '1 s');
+ALTER MATERIALIZED VIEW v SET (weir.keep = '1 s');
+-- rules that would multiply the maintenance statement
+CREATE RULE r AS ON INSERT TO v DO ALSO SELECT 1;
+INSERT INTO s VALUES (1, 'a', 1, '2026-01-01');
+DROP RULE r ON v;
+-- row security of a stream would not be seen
+CREATE ROLE weir_reader;
+GRANT ALL ON SCHEMA view_refuse TO weir_reader;
+GRANT SELECT ON s TO weir_reader;
+CREATE POLICY mine ON s USING (k = current_user);
+ALTER TABLE s ENABLE ROW LEVEL SECURITY;
+SET ROLE weir_reader;
+CREATE MATERIALIZED VIEW spy WITH (weir.continuous) AS SELECT k, count(*) AS n FROM s GROUP BY k;
+RESET ROLE;
 DROP SCHEMA view_refuse CASCADE;
+DROP ROLE weir_reader;

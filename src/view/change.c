@@ -155,6 +155,7 @@ void
 weir_view_alter(View *view, List *defs, bool reset)
 {
 	WeirViewOptions options;
+	ViewShape  *shape;
 	char	   *keep_column = NULL;
 	Oid			types[4] = {INTERVALOID, INTERVALOID, TEXTOID, REGCLASSOID};
 	Datum		values[4];
@@ -166,10 +167,11 @@ weir_view_alter(View *view, List *defs, bool reset)
 	options.lateness = view->lateness;
 	options.keep = view->keep;
 	weir_options_parse_view(defs, reset, &options);
+	shape = weir_shape_make(weir_shape_definition(view->query_relid), get_rel_name(view->relid),
+							strcmp(view->emit, "final") == 0, options.lateness, options.keep);
 	if (options.keep)
 	{
 		Relation	rel = table_open(view->relid, AccessShareLock);
-		ViewShape  *shape = weir_view_shape(view);
 		List	   *names = NIL;
 
 		for (int i = 0; i < list_length(shape->query->targetList); i++)

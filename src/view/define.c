@@ -356,6 +356,21 @@ check_options(WeirViewOptions *options, const char *name)
 					"weir.start = 'earliest' replays the topic; WITH NO DATA starts from now.");
 }
 
+/* weir.start replays topics: rows that were INSERTed are not in any. */
+static void
+check_replayable(ViewShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->streams)
+	{
+		if (weir_stream_require(lfirst_oid(lc))->ntopics == 0)
+			weir_refuse(shape->name, psprintf("weir.start replays the topic, and the stream %s has none.",
+											  weir_relation_name(lfirst_oid(lc))),
+						"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
+	}
+}
+
 /* Checks SELECT on all that the query names, as PostgreSQL does when a view is read. */
 static void
 check_rights(Oid query_relid)
@@ -436,6 +451,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	check_options(options, name);
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
 							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
+	if (options->start)
+		check_replayable(shape);
 	weir_view_lock_streams(shape->streams);
 	weir_close_prepare(shape->streams, shape->finals || options->lateness);
 	result = create_objects(stmt, options, shape);

@@ -87,6 +87,32 @@ stream_names(List *streams)
 	return buf.data;
 }
 
+/*
+ * statement_text prints a statement. Two INSERTs in one have two relations
+ * "excluded", which pg_get_querydef tells apart by a number that SQL does not know.
+ */
+static char *
+statement_text(Query *query)
+{
+	char	   *text = pg_get_querydef(weir_rewrite_readable(query), true);
+	char	   *from = text;
+	char	   *to = text;
+
+	while (*from)
+	{
+		if (strncmp(from, "excluded_1.", 11) == 0)
+		{
+			memcpy(to, "excluded", 8);
+			to += 8;
+			from += 10;
+		}
+		else
+			*to++ = *from++;
+	}
+	*to = '\0';
+	return text;
+}
+
 /* weir.explain(view regclass, live boolean) */
 Datum
 weir_explain(PG_FUNCTION_ARGS)
@@ -95,19 +121,22 @@ weir_explain(PG_FUNCTION_ARGS)
 	View	   *view;
 	ViewScope	scope;
 	ViewShape  *shape;
-	Query	   *query;
 	StringInfoData buf;
 
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("weir.explain does not measure batches yet"),
+				 errhint("Times are in weir.stat_views.")));
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
 	weir_view_scope_plain();
 	shape = weir_view_shape(view);
-	query = weir_rewrite_readable(weir_statement_make(shape, view->relid, view->state_relid));
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "strategy: %s\nwhy: %s\nstreams: %s\n",
 					 shape->strategy, shape->why, stream_names(shape->streams));
@@ -115,12 +144,11 @@ weir_explain(PG_FUNCTION_ARGS)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
-	appendStringInfo(&buf, "statement:\n%s", pg_get_querydef(query, true));
+	appendStringInfo(&buf, "statement:\n%s",
+					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
 	if (shape->finals)
-	{
-		query = weir_rewrite_readable(weir_final_close_statement(shape, view->relid, view->state_relid));
-		appendStringInfo(&buf, "\nstatement that closes windows:\n%s", pg_get_querydef(query, true));
-	}
+		appendStringInfo(&buf, "\nstatement that closes windows:\n%s",
+						 statement_text(weir_final_close_statement(shape, view->relid, view->state_relid)));
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
 	return (Datum) 0;
@@ -529,9 +557,9 @@ weir_verify(PG_FUNCTION_ARGS)
 	List	   *deltas;
 	TupleTableSlot *slot;
 
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
 	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
 	weir_view_lock_streams(view->streams);

@@ -484,7 +484,9 @@ weir_combine(PG_FUNCTION_ARGS)
 	Datum		result;
 	bool		isnull;
 
-	if (!IsPolymorphicType(call->transtype) && !IsBinaryCoercible(type, call->transtype))
+	if (IsPolymorphicType(call->transtype) ?
+		!check_generic_type_consistency(&type, &call->transtype, 1) :
+		!IsBinaryCoercible(type, call->transtype))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("states of aggregate %s are not of type %s",

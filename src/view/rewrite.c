@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
@@ -28,6 +29,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "view/shape.h"
 
 /* A FROM item named after attribute names, or after the user's aliases where he gave some. */
@@ -76,7 +78,7 @@ expand_view(RangeTblEntry *rte, Relation rel)
 	}
 	name_columns(rte, names);
 	weir_compat_flatten_groups(subquery);
-	weir_compat_rte_to_subquery(rte, subquery, linitial(subquery->rtable));
+	weir_compat_rte_to_subquery(rte, subquery, subquery->rtable ? linitial(subquery->rtable) : NULL);
 	rte->security_barrier = RelationIsSecurityView(rel);
 }
 
@@ -201,6 +203,17 @@ delta_query(RangeTblEntry *stream_rte, List **names)
 	return query;
 }
 
+/* Policies choose rows for who reads a table; a delta has all rows. */
+static void
+check_row_security(Oid stream)
+{
+	if (check_enable_rls(stream, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("stream %s has row security, which a continuous view would not see", weir_relation_name(stream)),
+				 errhint("Let the owner of the stream own the view, and give the view policies of its own.")));
+}
+
 static bool
 replace_walker(Node *node, List **streams)
 {
@@ -216,6 +229,7 @@ replace_walker(Node *node, List **streams)
 			List	   *names;
 			Query	   *subquery = delta_query(rte, &names);
 
+			check_row_security(rte->relid);
 			*streams = list_append_unique_oid(*streams, rte->relid);
 			name_columns(rte, names);
 			weir_compat_rte_to_subquery(rte, subquery, NULL);
@@ -239,6 +253,34 @@ weir_rewrite_streams(Query *query)
 	return streams;
 }
 
+/* The ephemeral relation behind a sub-select that does nothing but read a delta's columns; NULL: it computes something. */
+static RangeTblEntry *
+plain_delta(Query *query)
+{
+	RangeTblEntry *delta = query->rtable ? llast_node(RangeTblEntry, query->rtable) : NULL;
+	ListCell   *lc;
+
+	if (delta == NULL || delta->rtekind != RTE_NAMEDTUPLESTORE || query->jointree->quals)
+		return NULL;
+	foreach(lc, query->targetList)
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (!IsA(expr, Var) && !IsA(expr, Const))
+			return NULL;
+	}
+	return delta;
+}
+
+static void
+make_readable(RangeTblEntry *rte, RangeTblEntry *delta)
+{
+	rte->rtekind = RTE_CTE;
+	rte->ctename = delta->enrname;
+	rte->ctelevelsup = 0;
+	rte->subquery = NULL;
+}
+
 static bool
 readable_walker(Node *node, void *context)
 {
@@ -249,11 +291,9 @@ readable_walker(Node *node, void *context)
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
-		{
-			rte->rtekind = RTE_CTE;
-			rte->ctename = rte->enrname;
-			rte->ctelevelsup = 0;
-		}
+			make_readable(rte, rte);
+		else if (rte->rtekind == RTE_SUBQUERY && plain_delta(rte->subquery))
+			make_readable(rte, plain_delta(rte->subquery));
 		return false;
 	}
 	if (IsA(node, Query))
@@ -262,7 +302,10 @@ readable_walker(Node *node, void *context)
 	return expression_tree_walker(node, readable_walker, context);
 }
 
-/* weir_rewrite_readable returns a copy that pg_get_querydef can print: it knows no ephemeral relations. */
+/*
+ * weir_rewrite_readable returns a copy that pg_get_querydef can print: it knows
+ * no ephemeral relations, and people need not see the sub-select around them.
+ */
 Query *
 weir_rewrite_readable(Query *query)
 {
