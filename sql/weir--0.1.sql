@@ -504,6 +504,13 @@ COMMENT ON FUNCTION weir.closing_until() IS 'internal: up to when windows of the
 -- Continuous views: to look into them
 ----------------------------------------------------------------------
 
+CREATE FUNCTION weir.kept_from(oid) RETURNS timestamptz
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_kept_from';
+COMMENT ON FUNCTION weir.kept_from(oid) IS 'internal: rows of the batch at hand with an earlier event time are not among the kept rows of the stream';
+CREATE FUNCTION weir.complete_from(oid) RETURNS timestamptz
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_complete_from';
+COMMENT ON FUNCTION weir.complete_from(oid) IS 'internal: from this event time on the kept rows of the stream are whole';
+
 CREATE FUNCTION weir.close(float8, float8, float8) RETURNS boolean
   LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_close';
 COMMENT ON FUNCTION weir.close(float8, float8, float8) IS 'internal: are two float results the same but for the order of additions?';

@@ -20,6 +20,10 @@ typedef struct Delta
 	Tuplestorestate *rows;
 	int64		nrows;
 	TimestampTz stream_time;	/* highest event time in it; DT_NOBEGIN if empty */
+	bool		partly_kept;	/* rows older than kept_from were too old to be kept */
+	TimestampTz kept_from;
+	TimestampTz whole_since;	/* partly_kept: what weir_segments_whole_since said before */
+	struct Delta *batch;		/* the whole batch, if this is a part of it */
 } Delta;
 
 /* Name under which a stream's delta is registered with SPI: "weir_delta_<oid>"; palloc'd. */

@@ -459,6 +459,10 @@ slice(Batch *batch, int64 from, int64 to)
 	Delta	   *part = weir_delta_create(batch->rel, work_mem);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(part->desc, &TTSOpsMinimalTuple);
 
+	part->partly_kept = batch->delta->partly_kept;
+	part->kept_from = batch->delta->kept_from;
+	part->whole_since = batch->delta->whole_since;
+	part->batch = batch->delta;
 	tuplestore_rescan(batch->delta->rows);
 	if (from > 0)
 		tuplestore_skiptuples(batch->delta->rows, from, true);
@@ -718,8 +722,10 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 	if (batch.delta->nrows > 0)
 	{
 		if (target->keep_rows)
-			weir_segments_keep(stream, batch.delta, true);
+			weir_segments_keep(stream, batch.delta, false);
 		apply_views(&batch);
+		if (target->keep_rows && stream->keeps_rows)
+			weir_segments_expire(stream);	/* not before: views may have read them */
 		close_windows(&batch);
 	}
 	weir_dead_letter_flush();

@@ -462,7 +462,12 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (missing != DT_NOBEGIN)
+	{
+		delta->partly_kept = true;
+		delta->kept_from = from;
+		delta->whole_since = weir_segments_whole_since(stream);
 		weir_segments_missing(stream->relid, missing + 1);
+	}
 	foreach(lc, writers)
 		close_writer(lfirst(lc));
 	ExecDropSingleTupleTableSlot(row);

@@ -104,7 +104,8 @@ stream_tracks_time(Stream *stream)
 	{
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
-		if (stream->lateness || view->lateness || strcmp(view->emit, "final") == 0)
+		if (stream->lateness || view->lateness || strcmp(view->emit, "final") == 0 ||
+			strcmp(view->strategy, "recompute") == 0)
 			return true;
 	}
 	return false;

@@ -43,6 +43,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "access/transam.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 
 /* What pg_aggregate says, as far as merging is concerned. */
@@ -136,6 +137,30 @@ merge_in_place(Aggref *agg, MergeKind *merge)
 		return false;
 	*merge = callable_from_sql(info.combinefn) ? MERGE_FUNCTION : MERGE_COMBINE;
 	return true;
+}
+
+/* Averages that are kept as sum and count. */
+static bool
+is_split_avg(Oid agg)
+{
+	return agg == F_AVG_INT2 || agg == F_AVG_INT4 || agg == F_AVG_INT8 || agg == F_AVG_NUMERIC ||
+		agg == F_AVG_FLOAT4 || agg == F_AVG_FLOAT8 || agg == F_AVG_INTERVAL;
+}
+
+/* weir_aggregate_merges tells whether results or states of an aggregate's call can be merged. */
+bool
+weir_aggregate_merges(Aggref *agg)
+{
+	MergeInfo	info;
+	MergeKind	merge;
+
+	if (agg->aggkind != AGGKIND_NORMAL || agg->aggdistinct || agg->aggorder)
+		return false;
+	if (merge_in_place(agg, &merge) || is_split_avg(agg->aggfnoid))
+		return true;
+	read_aggregate(agg, &info);
+	return OidIsValid(info.combinefn) && !info.polymorphic && agg->args != NIL &&
+		(info.transtype != INTERNALOID || OidIsValid(info.serialfn));
 }
 
 /* --- building states ------------------------------------------------------ */
@@ -703,23 +728,33 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	LateRule	rule = {lateness, keep,.final = final};
+	bool		recompute;
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
 	shape->finals = final;
 	distinct_as_groups(shape->query);
-	weir_check_query(shape->query, name, final);
+	recompute = !final && weir_recompute_prepare(&shape->query);
+	weir_check_query(shape->query, name, final, recompute);
 	if (final)
 		shape->hidden_keys = weir_final_hidden_keys(shape->query);
-	strip_order(shape->query);
+	if (!recompute)
+		strip_order(shape->query);
 	shape->streams = weir_rewrite_streams(shape->query);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
 	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
+	if (recompute)
+		weir_recompute_analyse(shape);
 	if (keep && !final)
 		rule.keep_attno = weir_keep_window(shape);
-	weir_late_filter(shape, &rule);
-	if (final)
+	if (recompute)
+		weir_recompute_filter(shape, &rule);
+	else
+		weir_late_filter(shape, &rule);
+	if (recompute)
+		weir_recompute_build(shape);
+	else if (final)
 		classify_final(shape);
 	else if (shape->grouped)
 		classify_grouped(shape);

@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 #include "worker/shared.h"
 
@@ -418,6 +419,7 @@ static pg_noinline void
 run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
 	WindowTimes save = weir_window_times;
+	Delta	   *save_delta = weir_kept_enter(delta);
 
 	plan->in_use++;
 	weir_window_times = result->times;
@@ -430,12 +432,14 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	{
 		weir_applying--;
 		weir_window_times = save;
+		(void) weir_kept_enter(save_delta);
 		release_plan(plan);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	weir_applying--;
 	weir_window_times = save;
+	(void) weir_kept_enter(save_delta);
 	release_plan(plan);
 }
 

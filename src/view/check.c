@@ -31,7 +31,7 @@
 #include "utils/regproc.h"
 #include "view/shape.h"
 
-static void check_query(Query *query, const char *name, bool top);
+static void check_query(Query *query, const char *name, bool top, bool recompute);
 
 void
 weir_refuse(const char *name, const char *detail, const char *hint)
@@ -228,7 +228,7 @@ check_set_operation(Query *query, Node *node, const char *name)
 		if (!weir_query_has_stream((Node *) rte->subquery))
 			weir_refuse(name, "UNION ALL of a stream with a query that reads no stream: its rows would count again with every batch.",
 						"Unite streams only, and add the other rows where the view is read.");
-		check_query(rte->subquery, name, false);
+		check_query(rte->subquery, name, false, false);
 		return;
 	}
 	op = castNode(SetOperationStmt, node);
@@ -241,11 +241,15 @@ check_set_operation(Query *query, Node *node, const char *name)
 
 /* Clauses that no level with a stream may have. */
 static void
-check_clauses(Query *query, const char *name)
+check_clauses(Query *query, const char *name, bool recompute)
 {
 	if (query->limitCount || query->limitOffset)
 		weir_refuse(name, "LIMIT and OFFSET over a stream are not supported.",
 					"Keep all groups, and put ORDER BY ... LIMIT where the view is read.");
+	if (query->rowMarks)
+		weir_refuse(name, "FOR UPDATE and FOR SHARE are not supported.", "Leave out the locking clause.");
+	if (recompute)
+		return;
 	if (query->hasDistinctOn)
 		weir_refuse(name, "DISTINCT ON over a stream is not supported.",
 					"Group by the key, with min() or max() for the other columns.");
@@ -260,8 +264,6 @@ check_clauses(Query *query, const char *name)
 	if (query->hasWindowFuncs)
 		weir_refuse(name, "Window functions (OVER) over a stream are not supported.",
 					"Keep the aggregates, and use OVER where the view is read.");
-	if (query->rowMarks)
-		weir_refuse(name, "FOR UPDATE and FOR SHARE are not supported.", "Leave out the locking clause.");
 }
 
 static bool
@@ -278,7 +280,7 @@ sublink_walker(Node *node, void *name)
 }
 
 static void
-check_ctes(Query *query, const char *name)
+check_ctes(Query *query, const char *name, bool recompute)
 {
 	ListCell   *lc;
 
@@ -294,7 +296,7 @@ check_ctes(Query *query, const char *name)
 		if (cte->cterecursive)
 			weir_refuse(name, psprintf("The recursive common table expression \"%s\" reads a stream.", cte->ctename),
 						"Recursion may read ordinary tables only.");
-		check_query(castNode(Query, cte->ctequery), name, false);
+		check_query(castNode(Query, cte->ctequery), name, false, recompute);
 	}
 }
 
@@ -330,21 +332,21 @@ check_shown_keys(Query *query, const char *name)
 
 /* One level; nothing to say about levels that read no stream. */
 static void
-check_query(Query *query, const char *name, bool top)
+check_query(Query *query, const char *name, bool top, bool recompute)
 {
 	ListCell   *lc;
 
 	if (!weir_query_has_stream((Node *) query))
 		return;
 	check_stack_depth();
-	check_clauses(query, name);
-	check_ctes(query, name);
+	check_clauses(query, name, recompute);
+	check_ctes(query, name, recompute);
 	if (query->setOperations)
 	{
 		check_set_operation(query, query->setOperations, name);
 		return;
 	}
-	check_grouping(query, name, top);
+	check_grouping(query, name, top || recompute);
 	(void) query_tree_walker(query, sublink_walker, (void *) name,
 							 QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES);
 	if (!check_from(query, (Node *) query->jointree, name))
@@ -355,7 +357,7 @@ check_query(Query *query, const char *name, bool top)
 		RangeTblEntry *rte = lfirst(lc);
 
 		if (rte->rtekind == RTE_SUBQUERY)
-			check_query(rte->subquery, name, false);
+			check_query(rte->subquery, name, false, recompute);
 	}
 }
 
@@ -441,6 +443,7 @@ typedef struct ExpressionCheck
 {
 	const char *name;
 	List	   *levels;			/* of Query, innermost first */
+	bool		recompute;		/* any aggregate will do */
 } ExpressionCheck;
 
 /* System columns of kept rows (ctid, xmin ...) mean nothing in a delta. */
@@ -475,7 +478,7 @@ expression_walker(Node *node, ExpressionCheck *check)
 	}
 	if (IsA(node, Var))
 		check_var((Var *) node, check);
-	if (IsA(node, Aggref) && weir_query_has_stream(linitial(check->levels)))
+	if (IsA(node, Aggref) && !check->recompute && weir_query_has_stream(linitial(check->levels)))
 		check_aggregate((Aggref *) node, check->name);
 	if (IsA(node, SQLValueFunction))
 	{
@@ -496,9 +499,9 @@ expression_walker(Node *node, ExpressionCheck *check)
  * aggregates merge is judged in aggregates.c.
  */
 void
-weir_check_query(Query *query, const char *name, bool final)
+weir_check_query(Query *query, const char *name, bool final, bool recompute)
 {
-	ExpressionCheck check = {name, NIL};
+	ExpressionCheck check = {name, NIL, recompute};
 	Node	   *having = query->havingQual;
 
 	if (!weir_query_has_stream((Node *) query))
@@ -510,9 +513,9 @@ weir_check_query(Query *query, const char *name, bool final)
 		(void) sublink_walker(having, (void *) name);
 		query->havingQual = NULL;
 	}
-	else
+	else if (!recompute)
 		check_shown_keys(query, name);
-	check_query(query, name, true);
+	check_query(query, name, true, recompute);
 	query->havingQual = having;
 	(void) expression_walker((Node *) query, &check);
 }

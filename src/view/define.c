@@ -230,6 +230,8 @@ protect_table(Oid relid, List *keys, bool unique)
 	foreach(lc, keys)
 		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
 						 quote_identifier(lfirst(lc)));
+	if (!unique && keys)
+		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", name, columns.data);
 	if (unique)
 		(void) weir_catalog_exec("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								 name, keys ? columns.data : "(true)");

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
@@ -19,6 +20,8 @@
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
@@ -121,6 +124,22 @@ weir_is_event_time(Query *query, Node *node)
 	return trace(query, node, &origin) && origin.window == 0 && is_event_time(&origin);
 }
 
+static bool
+column_is_not_null(Oid stream, const char *column)
+{
+	AttrNumber	attno = get_attnum(stream, column);
+	HeapTuple	tuple;
+	bool		result;
+
+	if (attno == InvalidAttrNumber)
+		return false;			/* one of the hidden columns */
+	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(stream), Int16GetDatum(attno));
+	result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 /*
  * weir_trace_window tells which column of a window function an expression of this
  * level is: 1 window_start, 2 window_end, 0 none; *event_time: of a window over event time.
@@ -136,10 +155,30 @@ weir_trace_window(Query *query, Node *node, bool *event_time)
 	return origin.window;
 }
 
-/* A column that never changes once its row is there: any of an append view, a key of a grouped one. */
+bool
+weir_trace_column(Query *query, Node *node, ColumnOrigin *result)
+{
+	Origin		origin = {0};
+
+	if (!trace(query, node, &origin))
+		return false;
+	result->window = origin.window;
+	result->stream = origin.stream;
+	result->event_time = origin.column != NULL && is_event_time(&origin);
+	result->not_null = origin.column != NULL && origin.window == 0 &&
+		column_is_not_null(origin.stream, origin.column);
+	return true;
+}
+
+/*
+ * A column that never changes once its row is there: any of an append view, a key of a grouped
+ * one, the recompute key.
+ */
 static bool
 is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)
 {
+	if (shape->recompute)
+		return weir_recompute_is_key(shape, tle);
 	return !shape->grouped ||
 		(tle->ressortgroupref != 0 &&
 		 get_sortgroupref_clause_noerr(tle->ressortgroupref, shape->query->groupClause) != NULL);

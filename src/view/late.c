@@ -31,6 +31,7 @@
 /* Computed columns of a delta that are passed up, besides the hidden ones. */
 #define COL_DEADLINE	"__weir_deadline"	/* windows that ended by then are over for this row */
 #define COL_EXPIRED		"__weir_expired"	/* rows of the view up to then are no longer kept for this row */
+#define COL_UNKEPT		"__weir_unkept"		/* nor are rows of the stream */
 
 static AttrNumber expose_in_query(Query *query, const char *column, LateRule *rule);
 
@@ -192,7 +193,8 @@ delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule
 	ListCell   *lc;
 	Expr	   *var = NULL;
 
-	if (strcmp(column, COL_DEADLINE) == 0 || strcmp(column, COL_EXPIRED) == 0)
+	if (strcmp(column, COL_DEADLINE) == 0 || strcmp(column, COL_EXPIRED) == 0 ||
+		strcmp(column, COL_UNKEPT) == 0)
 		source = WEIR_COL_STREAM_TIME;
 	foreach(lc, rte->eref->colnames)
 	{
@@ -206,6 +208,8 @@ delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule
 		return minus_interval(var, lateness_of(stream, rule));
 	if (strcmp(column, COL_EXPIRED) == 0)
 		return minus_interval(var, rule->keep);
+	if (strcmp(column, COL_UNKEPT) == 0)
+		return minus_interval(var, stream->keep);
 	return var;
 }
 
@@ -332,6 +336,8 @@ late_condition(Query *query, int rtindex, LateRule *rule)
 	if (rule->keep && rule->keep_attno != 0)
 		terms = lappend(terms, window_until(rte, rtindex, rule->keep_attno,
 											expose(query, COL_EXPIRED, rule)));
+	if (rule->kept)
+		terms = lappend(terms, window_until(rte, rtindex, 1, expose(query, COL_UNKEPT, rule)));
 	return list_length(terms) == 1 ? linitial(terms) : makeBoolExpr(OR_EXPR, terms, -1);
 }
 
@@ -550,7 +556,7 @@ weir_late_filter(ViewShape *shape, LateRule *rule)
 	Query	   *late;
 
 	rule->has_lateness = any_lateness(shape->streams, rule);
-	if (!rule->has_lateness && !(rule->keep && rule->keep_attno != 0))
+	if (!rule->has_lateness && !(rule->keep && rule->keep_attno != 0) && !rule->kept)
 		return;
 	late = late_query(shape->query, rule);
 	if (!filter_levels(shape->query, rule))

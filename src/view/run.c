@@ -20,6 +20,7 @@
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 
 /* weir_run_rewrite locks what an analysed query names and applies views, rules and row security; query is scribbled on. */
@@ -31,11 +32,11 @@ weir_run_rewrite(Query *query)
 }
 
 static void
-register_delta(QueryEnvironment *env, Oid stream, Delta *delta)
+register_delta(QueryEnvironment *env, char *name, Oid stream, Delta *delta)
 {
 	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
 
-	enr->md.name = weir_delta_name(stream);
+	enr->md.name = name;
 	enr->md.reliddesc = InvalidOid;
 	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
 	if (delta)
@@ -55,7 +56,10 @@ register_delta(QueryEnvironment *env, Oid stream, Delta *delta)
 	register_ENR(env, enr);
 }
 
-/* weir_run_environment registers a delta per stream; streams without one have no new rows. */
+/*
+ * weir_run_environment registers a delta per stream, and the batch that it is part of; streams without
+ * one have no new rows.
+ */
 QueryEnvironment *
 weir_run_environment(List *streams, List *deltas)
 {
@@ -72,7 +76,9 @@ weir_run_environment(List *streams, List *deltas)
 			if (((Delta *) lfirst(ld))->stream == lfirst_oid(ls))
 				mine = lfirst(ld);
 		}
-		register_delta(env, lfirst_oid(ls), mine);
+		register_delta(env, weir_delta_name(lfirst_oid(ls)), lfirst_oid(ls), mine);
+		register_delta(env, psprintf(WEIR_BATCH_PREFIX "%u", lfirst_oid(ls)), lfirst_oid(ls),
+					   mine && mine->batch ? mine->batch : mine);
 	}
 	return env;
 }

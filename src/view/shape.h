@@ -53,6 +53,7 @@ typedef struct LateRule
 	Interval   *keep;			/* NULL: for ever */
 	AttrNumber	keep_attno;		/* column of the window function that keep goes by: 1, 2; 0: none */
 	bool		final;			/* no lateness given is none; windows that are closed take no rows */
+	bool		kept;			/* windows that began before what the stream keeps take no rows */
 	bool		has_lateness;	/* set by weir_late_filter */
 } LateRule;
 
@@ -71,6 +72,7 @@ typedef struct ViewShape
 	Query	   *final;			/* results from WEIR_MERGED; NULL if in_place */
 	bool		passes;			/* HAVING: the last column of final tells whether the row is in the result */
 	bool		exclusive;		/* writers of the view take turns: its statement reads the result */
+	struct Recompute *recompute;	/* touched keys are computed anew (recompute.h), or NULL */
 	bool		joins_table;	/* reads a table besides its streams */
 	bool		finals;			/* weir.emit = 'final': rows are inserted when their window closes */
 	List	   *hidden_keys;	/* of TargetEntry: group keys of a final view that its select list does not show */
@@ -80,7 +82,7 @@ typedef struct ViewShape
 } ViewShape;
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
-extern void weir_check_query(Query *query, const char *name, bool final);
+extern void weir_check_query(Query *query, const char *name, bool final, bool recompute);
 extern bool weir_query_has_stream(Node *node);
 weir_noreturn extern void weir_refuse(const char *name, const char *detail, const char *hint);
 
@@ -95,6 +97,7 @@ extern ViewShape *weir_shape_make(Query *definition, const char *name, bool fina
 								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
 extern Oid	weir_aggregate_combinefn(Oid agg);
+extern bool weir_aggregate_merges(Aggref *agg);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
@@ -102,6 +105,7 @@ extern Query *weir_statement_parse(const char *sql);
 extern void weir_statement_splice(Query *query, const char *alias, Query *part);
 extern char *weir_statement_placeholder(List *targets);
 extern char *weir_statement_type(Oid type, int32 typmod);
+extern List *weir_statement_columns(Oid relid, List *targets);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
 
 /*
@@ -156,7 +160,15 @@ extern void weir_final_sort(Query *final, Expr *end);
 extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_final_closed(ViewShape *shape);
 
-/* keep.c */
+/* keep.c: where an expression comes from, through sub-selects; false: from no column. */
+typedef struct ColumnOrigin
+{
+	AttrNumber	window;			/* 1 window_start, 2 window_end of a window function; 0: a column of a stream */
+	bool		event_time;		/* the column, or what the window is over, is the event time */
+	bool		not_null;		/* declared so */
+	Oid			stream;
+} ColumnOrigin;
+extern bool weir_trace_column(Query *query, Node *node, ColumnOrigin *origin);
 extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
 extern AttrNumber weir_keep_window(ViewShape *shape);
 extern bool weir_is_window(RangeTblEntry *rte);

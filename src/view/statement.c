@@ -43,6 +43,7 @@
 #include "access/transam.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 
 /* --- parts of the text ------------------------------------------------------ */
@@ -229,11 +230,11 @@ refuse_changed_table(Relation rel, const char *column)
 }
 
 /*
- * column_names returns today's names of a table's first columns, which stand
+ * weir_statement_columns returns today's names of a table's first columns, which stand
  * for these targets: columns may have been renamed, and others added behind.
  */
-static List *
-column_names(Oid relid, List *targets)
+List *
+weir_statement_columns(Oid relid, List *targets)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -296,7 +297,7 @@ describe_result(ViewShape *shape, Oid relid, UpsertTable *table)
 
 	memset(table, 0, sizeof(*table));
 	table->name = weir_relation_name(relid);
-	table->columns = column_names(relid, shape->query->targetList);
+	table->columns = weir_statement_columns(relid, shape->query->targetList);
 	if (!shape->grouped)
 		return;
 	forboth(lt, shape->query->targetList, ln, table->columns)
@@ -329,7 +330,7 @@ describe_state(ViewShape *shape, Oid relid, UpsertTable *table)
 
 	memset(table, 0, sizeof(*table));
 	table->name = weir_relation_name(relid);
-	table->columns = column_names(relid, shape->partial->targetList);
+	table->columns = weir_statement_columns(relid, shape->partial->targetList);
 	foreach(lc, table->columns)
 	{
 		char	   *name = lfirst(lc);
@@ -520,8 +521,11 @@ weir_statement_splice(Query *query, const char *alias, Query *part)
 Query *
 weir_statement_make(ViewShape *shape, Oid result, Oid state)
 {
-	Query	   *query = weir_statement_parse(statement_text(shape, result, state));
+	Query	   *query;
 
+	if (shape->recompute)
+		return weir_recompute_statement(shape, result);
+	query = weir_statement_parse(statement_text(shape, result, state));
 	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
 		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));

@@ -1,0 +1,66 @@
+/*
+ * recompute.h
+ *	  Views whose touched keys are computed anew: shared by recompute*.c and their callers in src/view.
+ */
+#ifndef WEIR_RECOMPUTE_H
+#define WEIR_RECOMPUTE_H
+
+#include "delta/delta.h"
+#include "view/shape.h"
+
+/* Names inside the statement, besides those of shape.h. */
+#define WEIR_TOUCHED	"weir_touched"	/* keys that the delta touches */
+#define WEIR_KEYS		"weir_keys"		/* placeholder: keys of each row of the delta */
+#define WEIR_NEW		"weir_new"		/* result rows of these keys, computed anew */
+#define WEIR_ROWS		"weir_rows"		/* placeholder: the definition over the kept rows */
+#define WEIR_OLD		"weir_old"		/* result rows of these keys until now */
+#define WEIR_GONE		"weir_gone"
+#define WEIR_UNKEPT		"weir_unkept"	/* placeholder: rows of the batch that were too old to be kept */
+#define WEIR_BATCH_PREFIX "weir_batch_" /* ephemeral relation: the whole batch that a delta is part of */
+
+/* One column of the recompute key. */
+typedef struct TouchKey
+{
+	TargetEntry *target;		/* of the view's query */
+	Expr	   *expr;			/* at the level whose rows decide */
+	bool		never_null;
+} TouchKey;
+
+typedef struct Recompute
+{
+	List	   *levels;			/* of Query: from the view's query down to the lowest level that is not linear */
+	List	   *path;			/* of int: range table index of the next level in each but the last */
+	List	   *keys;			/* of TouchKey */
+	bool		unique;			/* shape->keys is unique in the result */
+	bool		windowed;		/* a window over event time is in the key */
+	Oid			stream;			/* windowed: its stream */
+	Expr	   *window_start;	/* windowed: at the lowest level */
+	bool		hashed;			/* columns that may be NULL are compared by a hash first */
+	bool		from_result;	/* old result and delta are enough: no kept rows are read */
+	Query	   *touched;		/* keys, then window_start, of each row of the delta */
+	Query	   *rows;			/* result rows of the keys in WEIR_TOUCHED */
+} Recompute;
+
+/* recompute.c */
+extern bool weir_recompute_prepare(Query **query);
+extern void weir_recompute_analyse(ViewShape *shape);
+extern void weir_recompute_filter(ViewShape *shape, LateRule *rule);
+extern bool weir_recompute_is_key(ViewShape *shape, TargetEntry *target);
+extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
+
+/* touched.c */
+extern void weir_recompute_build(ViewShape *shape);
+extern Query *weir_recompute_linear_part(Query *level, List *targets);
+
+/* kept.c */
+extern Delta *weir_kept_enter(Delta *delta);
+
+/* topn.c */
+extern void weir_topn_choose(ViewShape *shape);
+extern Query *weir_topn_query(ViewShape *shape, Oid result);
+extern WindowFunc *weir_rank_condition(Query *level, Query *next, int rtindex, Node *condition, int64 *limit);
+
+/* recompute_statement.c */
+extern Query *weir_recompute_statement(ViewShape *shape, Oid result);
+
+#endif							/* WEIR_RECOMPUTE_H */

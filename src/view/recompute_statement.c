@@ -1,0 +1,282 @@
+/*
+ * recompute_statement.c
+ *	  The maintenance statement of a view whose touched keys are computed anew.
+ *
+ * touched ⇒ recompute_statement ⇒ apply. One statement, as for the other
+ * strategies:
+ *	  WITH weir_touched AS (SELECT DISTINCT keys of the delta),
+ *	  weir_new AS (the definition over the kept rows of these keys),
+ * and, where the result has a unique key,
+ *	  weir_gone AS (DELETE FROM v, rows of these keys that weir_new has not)
+ *	  INSERT INTO v SELECT ... FROM weir_new ON CONFLICT DO UPDATE ... WHERE changed
+ * else the difference of old and new rows as multisets:
+ *	  weir_old AS (SELECT ctid ... FROM v, rows of these keys),
+ *	  weir_gone AS (DELETE FROM v, rows of weir_old that weir_new has not)
+ *	  INSERT INTO v SELECT ... FROM weir_new, rows that weir_old has not
+ * Rows are told apart by their text there, and numbered among equals.
+ *
+ * Rows that come for a window of which rows may have expired leave no touched key.
+ *
+ * Promises: a row that does not change is not touched. Must only run by one
+ * transaction at a time for a view, under a snapshot taken when it is its turn.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "view/recompute.h"
+#include "view/shape.h"
+
+typedef struct Text
+{
+	ViewShape  *shape;
+	Recompute  *recompute;
+	const char *table;			/* the view's, qualified */
+	List	   *names;			/* of char *: its columns */
+	int			ncolumns;
+} Text;
+
+/* c1, c2, ... with a prefix */
+static char *
+columns_list(const char *prefix, int n)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&buf, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
+	return buf.data;
+}
+
+/* The table's columns with a prefix, as c1, c2, ... if renamed */
+static char *
+table_columns(Text *text, const char *prefix, bool renamed)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&buf);
+	foreach(lc, text->names)
+	{
+		appendStringInfo(&buf, "%s%s%s", i ? ", " : "", prefix, quote_identifier(lfirst(lc)));
+		i++;
+		if (renamed)
+			appendStringInfo(&buf, " AS c%d", i);
+	}
+	return buf.data;
+}
+
+static char *
+name_of(Text *text, TargetEntry *target)
+{
+	return psprintf("t.%s", quote_identifier(list_nth(text->names, target->resno - 1)));
+}
+
+/* SELECT DISTINCT keys of the delta */
+static void
+append_touched(StringInfo buf, Text *text)
+{
+	Recompute  *recompute = text->recompute;
+	int			nkeys = list_length(recompute->keys);
+	StringInfoData nullable;
+	int			i = 0;
+	ListCell   *lc;
+
+	initStringInfo(&nullable);
+	foreach(lc, recompute->keys)
+	{
+		i++;
+		if (!((TouchKey *) lfirst(lc))->never_null)
+			appendStringInfo(&nullable, "%sk.c%d", nullable.len ? ", " : "", i);
+	}
+	appendStringInfo(buf, "WITH " WEIR_TOUCHED " AS MATERIALIZED (SELECT *");
+	if (recompute->hashed)
+		appendStringInfo(buf, ", pg_catalog.hash_record_extended(ROW(%s), 0) AS h", nullable.data);
+	appendStringInfo(buf, "\n FROM (SELECT DISTINCT %s FROM %s AS " WEIR_KEYS "(%s%s)",
+					 columns_list(WEIR_KEYS ".", nkeys), weir_statement_placeholder(recompute->touched->targetList),
+					 columns_list("", nkeys), recompute->windowed ? ", w" : "");
+	if (recompute->windowed && !recompute->from_result)
+	{
+		bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
+
+		appendStringInfo(buf, "\n WHERE %s OPERATOR(pg_catalog.>=) (SELECT weir.complete_from(%u))",
+						 zoned ? WEIR_KEYS ".w" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_KEYS ".w)",
+						 recompute->stream);
+	}
+	appendStringInfoString(buf, ") AS k)");
+}
+
+/* The rows t of the view's table that have a touched key k. */
+static char *
+touched_match(Text *text)
+{
+	StringInfoData buf;
+	int			i = 0;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, text->recompute->keys)
+	{
+		TouchKey   *key = lfirst(lc);
+
+		appendStringInfo(&buf, "%s%s", i ? " AND " : "",
+						 weir_match_text(name_of(text, key->target), psprintf("k.c%d", i + 1),
+										 exprType((Node *) key->expr), key->never_null));
+		i++;
+	}
+	return buf.data;
+}
+
+/* --- with a unique key ------------------------------------------------------------- */
+
+static char *
+unique_match(Text *text)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, text->shape->keys)
+	{
+		TargetEntry *target = lfirst(lc);
+		bool		never_null = false;
+		ListCell   *lk;
+
+		foreach(lk, text->recompute->keys)
+		{
+			TouchKey   *key = lfirst(lk);
+
+			if (key->target == target)
+				never_null = key->never_null;
+		}
+		appendStringInfo(&buf, "%s%s", buf.len ? " AND " : "",
+						 weir_match_text(name_of(text, target), psprintf("n.c%d", target->resno),
+										 exprType((Node *) target->expr), never_null));
+	}
+	return buf.data;
+}
+
+static void
+append_conflict(StringInfo buf, Text *text)
+{
+	StringInfoData keys;
+	StringInfoData set;
+	StringInfoData old;
+	StringInfoData new;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&keys);
+	initStringInfo(&set);
+	initStringInfo(&old);
+	initStringInfo(&new);
+	foreach(lc, text->shape->query->targetList)
+	{
+		const char *name = quote_identifier(list_nth(text->names, i++));
+		const char *comma = set.len ? ", " : "";
+
+		if (list_member_ptr(text->shape->keys, lfirst(lc)))
+		{
+			appendStringInfo(&keys, "%s%s", keys.len ? ", " : "", name);
+			continue;
+		}
+		appendStringInfo(&set, "%s%s = excluded.%s", comma, name, name);
+		appendStringInfo(&old, "%st.%s", old.len ? ", " : "", name);
+		appendStringInfo(&new, "%sexcluded.%s", new.len ? ", " : "", name);
+	}
+	appendStringInfo(buf, "\n ON CONFLICT (%s)", keys.data);
+	if (set.len == 0)
+		appendStringInfoString(buf, " DO NOTHING");
+	else
+		appendStringInfo(buf, " DO UPDATE SET %s\n WHERE CAST(ROW(%s) AS pg_catalog.record) OPERATOR(pg_catalog.*<>) CAST(ROW(%s) AS pg_catalog.record)",
+						 set.data, old.data, new.data);
+}
+
+static void
+append_unique(StringInfo buf, Text *text)
+{
+	ListCell   *lc;
+	const char *comma = "\n ORDER BY ";
+
+	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t USING " WEIR_TOUCHED " AS k\n WHERE %s"
+					 " AND NOT EXISTS (SELECT FROM " WEIR_NEW " AS n WHERE %s))\n",
+					 text->table, touched_match(text), unique_match(text));
+	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM " WEIR_NEW " AS n", text->table,
+					 table_columns(text, "", false), columns_list("n.", text->ncolumns));
+	foreach(lc, text->shape->keys)
+	{
+		appendStringInfo(buf, "%sn.c%d", comma, lfirst_node(TargetEntry, lc)->resno);
+		comma = ", ";
+	}
+	append_conflict(buf, text);
+}
+
+/* --- without one ---------------------------------------------------------------------- */
+
+/* A row as text, and its number among equal ones. */
+static char *
+row_identity(const char *columns)
+{
+	return psprintf("x.r, pg_catalog.row_number() OVER (PARTITION BY x.r) AS d, %s", columns);
+}
+
+static char *
+row_text(const char *columns)
+{
+	return psprintf("CAST(ROW(%s) AS pg_catalog.text) COLLATE \"C\" AS r", columns);
+}
+
+static void
+append_multiset(StringInfo buf, Text *text)
+{
+	const char *same = "o.r OPERATOR(pg_catalog.=) n.r AND o.d OPERATOR(pg_catalog.=) n.d";
+	char	   *columns = columns_list("n.", text->ncolumns);
+
+	appendStringInfo(buf, ",\n weir_numbered AS MATERIALIZED (SELECT %s FROM (SELECT n.*, %s FROM " WEIR_NEW " AS n) AS x)",
+					 row_identity(columns_list("x.", text->ncolumns)), row_text(columns));
+	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (SELECT t.ctid AS id, %s FROM %s AS t, " WEIR_TOUCHED " AS k\n WHERE %s) AS x)",
+					 row_identity("x.id"), row_text(table_columns(text, "t.", false)),
+					 text->table, touched_match(text));
+	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
+					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s))))\n",
+					 text->table, same);
+	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM weir_numbered AS n WHERE NOT EXISTS (SELECT FROM " WEIR_OLD " AS o WHERE %s)",
+					 text->table, table_columns(text, "", false), columns, same);
+}
+
+/* --- all together ------------------------------------------------------------------------ */
+
+/* weir_recompute_statement returns the maintenance statement, analysed, not rewritten. */
+Query *
+weir_recompute_statement(ViewShape *shape, Oid result)
+{
+	Recompute  *recompute = shape->recompute;
+	Text		text = {shape, recompute};
+	Query	   *rows = recompute->rows;
+	StringInfoData buf;
+	Query	   *query;
+
+	text.table = weir_relation_name(result);
+	text.names = weir_statement_columns(result, shape->query->targetList);
+	text.ncolumns = list_length(text.names);
+	initStringInfo(&buf);
+	append_touched(&buf, &text);
+	appendStringInfo(&buf, ",\n " WEIR_NEW " AS MATERIALIZED (SELECT * FROM %s AS " WEIR_ROWS "(%s))",
+					 weir_statement_placeholder(shape->query->targetList), columns_list("", text.ncolumns));
+	if (recompute->unique)
+		append_unique(&buf, &text);
+	else
+		append_multiset(&buf, &text);
+	if (recompute->from_result)
+		rows = weir_topn_query(shape, result);
+	query = weir_statement_parse(buf.data);
+	weir_statement_splice(query, WEIR_KEYS, copyObject(recompute->touched));
+	weir_statement_splice(query, WEIR_ROWS, copyObject(rows));
+	return query;
+}

@@ -1,0 +1,378 @@
+/*
+ * touched.c
+ *	  The queries of a view whose touched keys are computed anew.
+ *
+ * recompute ⇒ touched ⇒ recompute_statement. From the analysed definition over
+ * deltas two queries are made. One gives the key of each row of the delta: the linear
+ * part of the lowest level. The other is the definition with its deltas replaced
+ * by the kept rows, and with a condition in the lowest level, below what groups
+ * and numbers: the row's key is one of the touched.
+ *
+ * NULL equals NULL in that condition. Columns that are never NULL are compared by
+ * their equality, which joins by hash or index; the others by a hash
+ * of all of them, then by equality or both being NULL.
+ *
+ * Kept rows are what weir.rows_N and its segments hold, and those rows of the batch that were too old
+ * to be kept when it arrived: a batch may span more than weir.keep.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "compat.h"
+#include "delta/delta.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/typcache.h"
+#include "view/recompute.h"
+#include "view/shape.h"
+
+/* --- keys of the delta ---------------------------------------------------------- */
+
+/* weir_recompute_linear_part returns a level without what groups, numbers and makes distinct, with other targets. */
+Query *
+weir_recompute_linear_part(Query *level, List *targets)
+{
+	Query	   *query = copyObject(level);
+
+	query->targetList = targets;
+	query->groupClause = NIL;
+	query->groupDistinct = false;
+	query->groupingSets = NIL;
+	query->havingQual = NULL;
+	query->windowClause = NIL;
+	query->distinctClause = NIL;
+	query->hasDistinctOn = false;
+	query->sortClause = NIL;
+	query->hasAggs = false;
+	query->hasWindowFuncs = false;
+	query->hasTargetSRFs = expression_returns_set((Node *) targets);
+	query->constraintDeps = NIL;
+	return query;
+}
+
+static Query *
+touched_query(Recompute *recompute)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	foreach(lc, recompute->keys)
+	{
+		TouchKey   *key = lfirst(lc);
+		AttrNumber	n = list_length(targets) + 1;
+
+		targets = lappend(targets, makeTargetEntry(copyObject(key->expr), n, psprintf("k%d", n), false));
+	}
+	if (recompute->windowed)
+		targets = lappend(targets, makeTargetEntry(copyObject(recompute->window_start),
+												   list_length(targets) + 1, pstrdup("w"), false));
+	return weir_recompute_linear_part(llast(recompute->levels), targets);
+}
+
+/* --- the condition -------------------------------------------------------------- */
+
+static Expr *
+equal_expr(Expr *left, Expr *right)
+{
+	Oid			type = exprType((Node *) left);
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+
+	if (!OidIsValid(entry->eq_opr))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("could not identify an equality operator for type %s", format_type_be(type))));
+	return make_opclause(entry->eq_opr, BOOLOID, false, left, right, InvalidOid,
+						 exprCollation((Node *) left));
+}
+
+static Expr *
+is_null(Expr *arg)
+{
+	NullTest   *test = makeNode(NullTest);
+
+	test->arg = arg;
+	test->nulltesttype = IS_NULL;
+	test->argisrow = false;
+	test->location = -1;
+	return (Expr *) test;
+}
+
+static Expr *
+null_safe_equal(Expr *left, Expr *right)
+{
+	Expr	   *both = makeBoolExpr(AND_EXPR, list_make2(is_null(copyObject(left)), is_null(copyObject(right))), -1);
+
+	return makeBoolExpr(OR_EXPR, list_make2(equal_expr(left, right), both), -1);
+}
+
+/* hash_record_extended(ROW(exprs), 0) */
+static Expr *
+hash_expr(List *exprs)
+{
+	RowExpr    *row = makeNode(RowExpr);
+
+	row->args = exprs;
+	row->row_typeid = RECORDOID;
+	row->row_format = COERCE_EXPLICIT_CALL;
+	for (int i = 1; i <= list_length(exprs); i++)
+		row->colnames = lappend(row->colnames, makeString(psprintf("f%d", i)));
+	row->location = -1;
+	return (Expr *) makeFuncExpr(F_HASH_RECORD_EXTENDED, INT8OID,
+								 list_make2(row, makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
+														   Int64GetDatum(0), false, true)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static Oid
+int8_equal(void)
+{
+	return lookup_type_cache(INT8OID, TYPECACHE_EQ_OPR)->eq_opr;
+}
+
+/* WEIR_TOUCHED as a FROM item, levels below the statement that defines it. */
+static RangeTblEntry *
+touched_rte(Recompute *recompute, int levels)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	rte->rtekind = RTE_CTE;
+	rte->ctename = pstrdup(WEIR_TOUCHED);
+	rte->ctelevelsup = levels;
+	foreach(lc, recompute->keys)
+	{
+		Node	   *expr = (Node *) ((TouchKey *) lfirst(lc))->expr;
+
+		names = lappend(names, makeString(psprintf("c%d", list_length(names) + 1)));
+		rte->coltypes = lappend_oid(rte->coltypes, exprType(expr));
+		rte->coltypmods = lappend_int(rte->coltypmods, exprTypmod(expr));
+		rte->colcollations = lappend_oid(rte->colcollations, exprCollation(expr));
+	}
+	if (recompute->hashed)
+	{
+		names = lappend(names, makeString(pstrdup("h")));
+		rte->coltypes = lappend_oid(rte->coltypes, INT8OID);
+		rte->coltypmods = lappend_int(rte->coltypmods, -1);
+		rte->colcollations = lappend_oid(rte->colcollations, InvalidOid);
+	}
+	rte->eref = makeAlias(WEIR_TOUCHED, names);
+	rte->inFromCl = true;
+	return rte;
+}
+
+/* EXISTS (SELECT FROM WEIR_TOUCHED WHERE its key = the key of the row at hand) */
+static Expr *
+touched_condition(Recompute *recompute, int levels)
+{
+	SubLink    *link = makeNode(SubLink);
+	Query	   *query = makeNode(Query);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *conditions = NIL;
+	List	   *nullable = NIL;
+	AttrNumber	attno = 0;
+	ListCell   *lc;
+
+	foreach(lc, recompute->keys)
+	{
+		TouchKey   *key = lfirst(lc);
+		Expr	   *mine = copyObject(key->expr);
+		Expr	   *touched;
+
+		IncrementVarSublevelsUp((Node *) mine, 1, 0);
+		touched = (Expr *) makeVar(1, ++attno, exprType((Node *) mine), exprTypmod((Node *) mine),
+								   exprCollation((Node *) mine), 0);
+		if (key->never_null)
+			conditions = lappend(conditions, equal_expr(mine, touched));
+		else
+		{
+			conditions = lappend(conditions, null_safe_equal(copyObject(mine), touched));
+			nullable = lappend(nullable, mine);
+		}
+	}
+	if (recompute->hashed)
+		conditions = lappend(conditions,
+							 make_opclause(int8_equal(), BOOLOID, false, hash_expr(nullable),
+										   (Expr *) makeVar(1, attno + 1, INT8OID, -1, InvalidOid, 0),
+										   InvalidOid, InvalidOid));
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->rtable = list_make1(touched_rte(recompute, levels));
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), (Node *) make_ands_explicit(conditions));
+	link->subLinkType = EXISTS_SUBLINK;
+	link->subselect = (Node *) query;
+	link->location = -1;
+	return (Expr *) link;
+}
+
+/* Can the columns that may be NULL be hashed together? */
+static bool
+can_hash(Recompute *recompute)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, recompute->keys)
+	{
+		TouchKey   *key = lfirst(lc);
+
+		if (key->never_null)
+			continue;
+		any = true;
+		if (!OidIsValid(lookup_type_cache(exprType((Node *) key->expr), TYPECACHE_HASH_EXTENDED_PROC)->hash_extended_proc))
+			return false;
+	}
+	return any;
+}
+
+/* --- kept rows in the place of deltas ---------------------------------------------- */
+
+/* SELECT * FROM an ephemeral relation with a delta's columns. */
+static Query *
+select_ephemeral(RangeTblEntry *like, const char *name)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblEntry *rte = copyObject(like);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+
+	rte->enrname = pstrdup(name);
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->rtable = list_make1(rte);
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	for (int i = 0; i < list_length(rte->coltypes); i++)
+		query->targetList = lappend(query->targetList,
+									makeTargetEntry((Expr *) makeVar(1, i + 1, list_nth_oid(rte->coltypes, i),
+																	 list_nth_int(rte->coltypmods, i),
+																	 list_nth_oid(rte->colcollations, i), 0),
+													i + 1, pstrdup(strVal(list_nth(rte->eref->colnames, i))), false));
+	return query;
+}
+
+static bool
+no_permissions_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		weir_compat_forget_permissions((Query *) node);
+		return query_tree_walker((Query *) node, no_permissions_walker, context, 0);
+	}
+	return expression_tree_walker(node, no_permissions_walker, context);
+}
+
+/*
+ * rows_query selects a stream's kept rows with the columns of its delta. SELECT on the stream itself is
+ * checked with the rest of the query; the tables behind it are weir's.
+ */
+static Query *
+rows_query(RangeTblEntry *delta)
+{
+	Oid			relid = strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
+	Stream	   *stream = weir_stream_require(relid);
+	Query	   *unkept = select_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
+	StringInfoData buf;
+	StringInfoData columns;
+	int			event_time = 0;
+	int			i = 0;
+	ListCell   *lc;
+	Query	   *query;
+
+	initStringInfo(&buf);
+	initStringInfo(&columns);
+	appendStringInfoString(&buf, "SELECT ");
+	foreach(lc, delta->eref->colnames)
+	{
+		char	   *name = strVal(lfirst(lc));
+
+		appendStringInfo(&buf, "%sr.%s", i ? ", " : "", quote_identifier(name));
+		appendStringInfo(&columns, "%sc%d", i ? ", " : "", i + 1);
+		i++;
+		if (strcmp(name, WEIR_COL_EVENT_TIME) == 0)
+			event_time = i;
+	}
+	appendStringInfo(&buf, " FROM %s AS r\nUNION ALL SELECT %s FROM %s AS " WEIR_UNKEPT "(%s)"
+					 " WHERE c%d OPERATOR(pg_catalog.<) (SELECT weir.kept_from(%u))",
+					 weir_relation_name(stream->rows_relid), columns.data,
+					 weir_statement_placeholder(unkept->targetList), columns.data, event_time, relid);
+	query = weir_statement_parse(buf.data);
+	(void) no_permissions_walker((Node *) query, NULL);
+	weir_statement_splice(query, WEIR_UNKEPT, unkept);
+	return query;
+}
+
+static bool
+kept_rows_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
+		{
+			Query	   *query = rows_query(rte);
+
+			rte->rtekind = RTE_SUBQUERY;
+			rte->subquery = query;
+			rte->enrname = NULL;
+			rte->enrtuples = 0;
+			rte->coltypes = rte->coltypmods = rte->colcollations = NIL;
+		}
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, kept_rows_walker, context, QTW_EXAMINE_RTES_AFTER);
+	return expression_tree_walker(node, kept_rows_walker, context);
+}
+
+/* The definition over the kept rows of the touched keys. */
+static Query *
+rows_of_touched_keys(ViewShape *shape)
+{
+	Recompute  *recompute = shape->recompute;
+	Query	   *query = copyObject(shape->query);
+	Query	   *level = query;
+	int			depth = 3;		/* of the condition below the statement: WEIR_NEW, the definition, EXISTS */
+	ListCell   *lc;
+	Expr	   *condition;
+
+	foreach(lc, recompute->path)
+	{
+		level = rt_fetch(lfirst_int(lc), level->rtable)->subquery;
+		depth++;
+	}
+	(void) kept_rows_walker((Node *) query, NULL);
+	condition = touched_condition(recompute, depth);
+	level->jointree->quals = level->jointree->quals == NULL ? (Node *) condition :
+		(Node *) makeBoolExpr(AND_EXPR, list_make2(level->jointree->quals, condition), -1);
+	level->hasSubLinks = true;
+	return query;
+}
+
+/* weir_recompute_build makes the queries of an analysed view, late rows left out already. */
+void
+weir_recompute_build(ViewShape *shape)
+{
+	Recompute  *recompute = shape->recompute;
+
+	recompute->hashed = can_hash(recompute);
+	recompute->touched = touched_query(recompute);
+	if (!recompute->from_result)
+		recompute->rows = rows_of_touched_keys(shape);
+	shape->partial = recompute->touched;
+}
