@@ -493,6 +493,10 @@ CREATE FUNCTION weir.combine(regprocedure, anyelement, anyelement) RETURNS anyel
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_combine';
 COMMENT ON FUNCTION weir.combine(regprocedure, anyelement, anyelement) IS 'internal: merges two results of an aggregate whose result is its state';
 
+CREATE AGGREGATE weir.total(bigint) (
+  SFUNC = pg_catalog.int8pl, STYPE = bigint, COMBINEFUNC = pg_catalog.int8pl, PARALLEL = SAFE);
+COMMENT ON AGGREGATE weir.total(bigint) IS 'internal: sum of counts, as bigint';
+
 CREATE FUNCTION weir.closed_until() RETURNS timestamptz
   LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'weir_closed_until';
 COMMENT ON FUNCTION weir.closed_until() IS 'internal: up to when the windows of the view that is maintained now are closed';
@@ -573,17 +577,21 @@ COMMENT ON VIEW weir.streams IS 'streams: where their rows come from, and whethe
 -- A partition that is caught up and silent for weir.idle_timeout is idle: it does not hold the watermark back.
 CREATE VIEW weir.stat_streams AS
   WITH parts AS (
-    SELECT p.stream, NULLIF(p.topic, '') AS topic, p.partition, p.next_offset AS position,
+    SELECT d.stream, NULLIF(p.topic, '') AS topic, p.partition, p.next_offset AS position,
            GREATEST(s.high_watermark, p.next_offset) AS high_watermark,
            GREATEST(p.stream_time, s.stream_time) AS stream_time,
            COALESCE(s.rows, 0) AS rows, COALESCE(s.bytes, 0) AS bytes, COALESCE(s.bad, 0) AS bad,
            COALESCE(s.skipped, 0) AS skipped, s.last_message_at, s.error, s.stats_reset,
            d.server IS NOT NULL AND p.partition < 0 AS beside,
-           d.idle_timeout IS NOT NULL AND COALESCE(s.high_watermark, p.next_offset) <= p.next_offset
+           d.idle_timeout IS NOT NULL AND COALESCE(s.high_watermark <= p.next_offset, true)
              AND COALESCE(s.last_message_at, s.started_at)
                  < pg_catalog.clock_timestamp() - d.idle_timeout AS idle
       FROM weir.stream_def d
-      JOIN weir.position p ON p.stream = d.stream
+      JOIN (SELECT stream::oid AS stream, topic, partition, next_offset, stream_time FROM weir.position
+             WHERE partition >= 0
+             UNION ALL  -- what was INSERTed has no offsets
+            SELECT stream, topic, partition, NULL, NULL FROM weir.partition_statistics()
+             WHERE partition < 0) p ON p.stream = d.stream
       LEFT JOIN weir.partition_statistics() s
         ON s.stream = p.stream AND s.topic = p.topic AND s.partition = p.partition
   ), marks AS (
@@ -596,7 +604,7 @@ CREATE VIEW weir.stat_streams AS
   )
   SELECT p.stream, p.topic, p.partition, p.position, p.high_watermark,
          p.high_watermark - p.position AS lag,
-         CASE WHEN p.high_watermark <= p.position THEN 0
+         CASE WHEN p.partition < 0 OR p.high_watermark <= p.position THEN 0
               ELSE pg_catalog.extract('epoch', pg_catalog.clock_timestamp() - p.stream_time) END AS lag_seconds,
          p.stream_time, m.watermark, p.rows, p.bytes, p.bad, p.skipped, p.last_message_at, p.error, p.stats_reset
     FROM parts p LEFT JOIN marks m ON m.stream = p.stream;
@@ -642,7 +650,7 @@ COMMENT ON FUNCTION weir.resume(regclass) IS 'lets a paused or failed stream or 
 
 CREATE FUNCTION weir.seek(stream regclass, target text, rebuild boolean DEFAULT false) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_seek_text';
-COMMENT ON FUNCTION weir.seek(regclass, text, boolean) IS 'moves a stream to ''earliest'', ''latest'', a timestamp or offsets as JSON; rebuild empties its views and kept rows and builds them afresh from there';
+COMMENT ON FUNCTION weir.seek(regclass, text, boolean) IS 'moves a stream to ''earliest'', ''latest'', a timestamp or offsets as JSON; rebuild empties its views and kept rows and builds them afresh from there (partitions that JSON does not name: from their beginning)';
 
 CREATE FUNCTION weir.seek(stream regclass, target timestamptz, rebuild boolean DEFAULT false) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_seek_time';

@@ -542,6 +542,7 @@ fail_view(Batch *batch, View *view, ErrorData *edata)
 		weir_position_detach_view(view->relid, batch->stream->relid, part->topic,
 								  part->partition, part->first_offset);
 	}
+	weir_position_detach_inserts(view->relid, batch->stream->relid);
 	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);
 	ereport(LOG,
 			(errcode(edata->sqlerrcode),

@@ -26,11 +26,13 @@
 
 #define BACKOFF_MIN		100		/* ms until a failed batch is tried again */
 #define BACKOFF_MAX		10000
+#define LOCK_BACKOFF_MAX 500	/* ms; while somebody else holds the stream's lock */
 
 typedef enum BatchOutcome
 {
 	BATCH_ERROR,				/* an error was raised: try again */
 	BATCH_DONE,
+	BATCH_LOCKED,				/* somebody holds the stream's lock: try again */
 	BATCH_STALE,				/* catalog changed: reload, then try again */
 	BATCH_MOVED					/* positions are not where the batch begins: start again from the table */
 } BatchOutcome;
@@ -214,6 +216,19 @@ advance(Batch *batch)
 	}
 }
 
+/*
+ * Locks the stream. A worker with several streams does not stand in the queue:
+ * a lock that is held for minutes must not hold up the others.
+ */
+static bool
+lock_stream(Reader *reader)
+{
+	if (list_length(worker.readers) > 1)
+		return ConditionalLockRelationOid(reader->stream, RowExclusiveLock);
+	LockRelationOid(reader->stream, RowExclusiveLock);
+	return true;
+}
+
 static bool
 batch_body(void *arg)
 {
@@ -223,7 +238,11 @@ batch_body(void *arg)
 
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("stream %s: batch of %d messages", reader->name, reader->nmsgs));
-	LockRelationOid(reader->stream, RowExclusiveLock);
+	if (!lock_stream(reader))
+	{
+		batch->outcome = BATCH_LOCKED;
+		return false;
+	}
 	stream = weir_generation() == worker.generation ? weir_stream_get(reader->stream) : NULL;
 	if (stream == NULL)
 	{
@@ -280,9 +299,11 @@ retry_later(Batch *batch)
 	Reader	   *reader = batch->reader;
 
 	for (int i = 0; i < batch->nparts; i++)
-		weir_stat_error(reader->stream, batch->targets[i].topic,
-						batch->targets[i].partition, reader->last_error);
-	reader->backoff = Min(Max(reader->backoff * 2, BACKOFF_MIN), BACKOFF_MAX);
+		weir_stat_error(reader->stream, batch->parts[i]->saved.topic,
+						batch->parts[i]->saved.partition,
+						batch->outcome == BATCH_LOCKED ? "waits for a lock" : reader->last_error);
+	reader->backoff = Min(Max(reader->backoff * 2, BACKOFF_MIN),
+						  batch->outcome == BATCH_LOCKED ? LOCK_BACKOFF_MAX : BACKOFF_MAX);
 	reader->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), reader->backoff);
 	worker.fds_changed = true;
 }

@@ -63,12 +63,18 @@ next_arrival(void)
 	return block << WEIR_ARRIVAL_BLOCK_BITS;
 }
 
-/* From now on the view does not follow the INSERTs into this stream. */
-static void
-detach_inserts(View *view, Stream *stream)
+/*
+ * From now on the view does not follow the INSERTs into this stream. Exact if
+ * writers are locked out; for a view that fails in a worker's batch, rows of an INSERT
+ * that is under way in that very moment may be missing when the view goes on.
+ */
+void
+weir_position_detach_inserts(Oid view, Oid stream)
 {
-	if (stream->keeps_rows)
-		weir_position_detach_view(view->relid, stream->relid, WEIR_INSERT_TOPIC,
+	Stream	   *definition = weir_stream_get(stream);
+
+	if (definition != NULL && definition->keeps_rows)
+		weir_position_detach_view(view, stream, WEIR_INSERT_TOPIC,
 								  WEIR_INSERT_PARTITION, next_arrival());
 }
 
@@ -153,7 +159,7 @@ pause_stream(Stream *stream)
 
 	check_can_pause(stream);
 	foreach(lc, list_copy(weir_view_oids_of_stream(stream->relid)))
-		detach_inserts(weir_view_require(lfirst_oid(lc)), stream);
+		weir_position_detach_inserts(lfirst_oid(lc), stream->relid);
 	set_stream_paused(stream->relid, true);
 }
 
@@ -165,7 +171,7 @@ pause_view(View *view)
 	foreach(lc, list_copy(view->streams))
 		check_can_pause(weir_stream_require(lfirst_oid(lc)));
 	foreach(lc, list_copy(view->streams))
-		detach_inserts(view, weir_stream_require(lfirst_oid(lc)));
+		weir_position_detach_inserts(view->relid, lfirst_oid(lc));
 	weir_view_set_status(view->relid, VIEW_PAUSED, NULL);
 }
 

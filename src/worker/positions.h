@@ -33,6 +33,9 @@ typedef struct DetachedView
 extern void weir_position_detach_view(Oid view, Oid stream, const char *topic,
 									  int32 partition, int64 next_offset);
 
+/* Detaches a view from the INSERTs into a stream, if that keeps rows: they wait among these (control.c). */
+extern void weir_position_detach_inserts(Oid view, Oid stream);
+
 /*
  * All below: inside a transaction; own catalog scope; results in the caller's
  * memory context.

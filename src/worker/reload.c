@@ -16,6 +16,7 @@
 #include "delta/ingest.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "source/kafka_options.h"
 #include "storage/latch.h"
 #include "utils/lsyscache.h"
@@ -201,7 +202,8 @@ reload_body(void *arg)
 		Stream	   *stream = weir_stream_get(lfirst_oid(lc));
 		Reader	   *reader;
 
-		if (stream == NULL || stream->server == NULL)
+		if (stream == NULL || stream->server == NULL ||
+			!OidIsValid(weir_kafka_server_oid(stream->server, true)))
 			continue;
 		reader = find_reader(stream->relid);
 		if (reader == NULL)
@@ -253,6 +255,27 @@ share_memory(void)
 	}
 }
 
+/* Shows in pg_stat_activity which streams this worker serves. */
+static void
+report_streams(void)
+{
+	StringInfoData text;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, list_length(worker.readers) == 1 ? "stream" : "streams");
+	foreach(lc, worker.readers)
+	{
+		Reader	   *reader = lfirst(lc);
+
+		appendStringInfo(&text, "%s %s%s", lc == list_head(worker.readers) ? "" : ",",
+						 reader->name, reader->paused ? " (paused)" : "");
+	}
+	if (worker.readers == NIL)
+		appendStringInfoString(&text, ": none");
+	pgstat_report_activity(STATE_IDLE, text.data);
+}
+
 void
 weir_worker_reload(void)
 {
@@ -281,4 +304,5 @@ weir_worker_reload(void)
 	drop_unseen();
 	weir_asker_sweep(false);
 	share_memory();
+	report_streams();
 }
