@@ -470,6 +470,7 @@ make_partial_query(ViewShape *shape)
 		TargetEntry *key = copyObject(lfirst_node(TargetEntry, lc));
 
 		key->resno = ++resno;
+		key->resjunk = false;
 		key->resname = psprintf("k%d", resno);
 		query->targetList = lappend(query->targetList, key);
 	}
@@ -765,6 +766,7 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		shape->in_place = true;
 		shape->partial = copyObject(shape->query);
 	}
+	weir_slices_make(shape);
 	return shape;
 }
 

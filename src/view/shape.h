@@ -160,6 +160,9 @@ extern void weir_final_sort(Query *final, Expr *end);
 extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_final_closed(ViewShape *shape);
 
+/* slices.c */
+extern void weir_slices_make(ViewShape *shape);
+
 /* keep.c: where an expression comes from, through sub-selects; false: from no column. */
 typedef struct ColumnOrigin
 {
