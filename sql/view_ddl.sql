@@ -92,6 +92,12 @@ CREATE TRIGGER t AFTER INSERT ON chained FOR EACH ROW EXECUTE FUNCTION go_on();
 INSERT INTO chain VALUES (1, '2026-01-01Z');
 SELECT * FROM chained ORDER BY k;
 
+-- one that changes a view itself
+CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM view_ddl.chained; RETURN NULL; END $$;
+CREATE TRIGGER u AFTER UPDATE ON chained FOR EACH ROW EXECUTE FUNCTION meddle();
+INSERT INTO chain VALUES (4, '2026-01-01Z');
+DROP TRIGGER u ON chained;
+
 -- the same names in two schemas
 CREATE TABLE view_ddl_other.chain (k int, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts');
 CREATE MATERIALIZED VIEW view_ddl_other.chained WITH (weir.continuous) AS SELECT k, count(*) AS n FROM view_ddl_other.chain GROUP BY k;

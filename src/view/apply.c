@@ -420,24 +420,24 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
 	WindowTimes save = weir_window_times;
 	Delta	   *save_delta = weir_kept_enter(delta);
+	const int	outer_depth = weir_applying_begin();
 
 	plan->in_use++;
 	weir_window_times = result->times;
-	weir_applying++;
 	PG_TRY();
 	{
 		run_planned(view, plan, delta, result);
 	}
 	PG_CATCH();
 	{
-		weir_applying--;
+		weir_applying_end(outer_depth);
 		weir_window_times = save;
 		(void) weir_kept_enter(save_delta);
 		release_plan(plan);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	weir_applying--;
+	weir_applying_end(outer_depth);
 	weir_window_times = save;
 	(void) weir_kept_enter(save_delta);
 	release_plan(plan);

@@ -33,18 +33,19 @@
 static pg_noinline void
 delete_rows(Oid relid, const char *condition)
 {
-	weir_applying++;
+	const int	outer_depth = weir_applying_begin();
+
 	PG_TRY();
 	{
 		(void) weir_catalog_exec("DELETE FROM %s WHERE %s", weir_relation_name(relid), condition);
 	}
 	PG_CATCH();
 	{
-		weir_applying--;
+		weir_applying_end(outer_depth);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	weir_applying--;
+	weir_applying_end(outer_depth);
 }
 
 /* Empties the view's tables, or what is at or after a time in a column of the view. */

@@ -16,11 +16,13 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "view/shape.h"
 
-int			weir_applying = 0;
+static int	applying = 0;		/* statements of weir's own that run, one inside a trigger of the other */
+static int	applying_depth = 0; /* trigger depth of the innermost */
 
 PG_FUNCTION_INFO_V1(weir_refuse_change);
 
@@ -78,6 +80,35 @@ weir_view_scope_close(ViewScope *scope)
 	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
 }
 
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+/*
+ * weir_applying_begin opens views' tables for weir's statement that follows
+ * at this depth of triggers, and for it only: what a user's trigger on a view
+ * does in turn is refused. Returns what weir_applying_end wants; that must be
+ * called after an error, too.
+ */
+int
+weir_applying_begin(void)
+{
+	int			outer_depth = applying_depth;
+
+	applying++;
+	applying_depth = trigger_depth();
+	return outer_depth;
+}
+
+void
+weir_applying_end(int outer_depth)
+{
+	applying--;
+	applying_depth = outer_depth;
+}
+
 /*
  * weir_refuse_change is the trigger function on views' tables and states (every change)
  * and on streams (UPDATE). It lets through what weir does itself.
@@ -92,7 +123,7 @@ weir_refuse_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("weir.refuse_change() must be called as a trigger")));
-	if (weir_applying > 0)
+	if (applying > 0 && trigger_depth() == applying_depth + 1)
 		PG_RETURN_POINTER(NULL);
 	name = RelationGetRelationName(trigger->tg_relation);
 	if (RelationGetForm(trigger->tg_relation)->relam == weir_stream_am_oid())

@@ -110,7 +110,7 @@ extern char *weir_match_text(const char *left, const char *right, Oid type, bool
 
 /*
  * scope.c: as whom and with which settings a view is maintained. An error's
- * abort puts user and settings back; weir_applying counts itself down.
+ * abort puts user and settings back; weir_applying_end is for the caller.
  */
 typedef struct ViewScope
 {
@@ -124,8 +124,9 @@ extern void weir_view_scope_plain(void);
 extern void weir_view_scope_settings(View *view);
 extern void weir_view_scope_close(ViewScope *scope);
 
-/* While above zero, the trigger on views' tables lets changes through. */
-extern int	weir_applying;
+/* Let weir's own statement change views' tables; the trigger on them refuses all else. */
+extern int	weir_applying_begin(void);
+extern void weir_applying_end(int outer_depth);
 
 /* run.c: plans and runs an analysed statement with deltas registered. */
 extern List *weir_run_rewrite(Query *query);
