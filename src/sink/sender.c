@@ -417,6 +417,8 @@ open_producer(Sender *sender)
 	int64		hint = sender->hint;
 
 	set_state(sender, SENDER_OPENING);
+	if (sender->single)
+		rd_kafka_conf_set(conf, "batch.num.messages", "1", NULL, 0);
 	sender->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text));
 	if (sender->rk == NULL)
 	{
@@ -829,6 +831,13 @@ send_batch(Sender *sender, SenderBatch *batch)
 		sender->undelivered = 0;
 		sender->progress_offset = -1;
 		result = sender->exactly_once ? send_transaction(sender, batch) : send_plain(sender, batch);
+		/* a broker refuses a whole batch of records for its size: which of them is too large? */
+		if (result == SEND_REFUSED && sender->failed == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE &&
+			batch->records > 1 && !sender->single)
+		{
+			sender->single = true;
+			result = SEND_REOPEN;
+		}
 		if (result != SEND_AGAIN)
 			break;
 		pause_ms(sender, RETRY_MS);

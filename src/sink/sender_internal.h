@@ -54,6 +54,7 @@ struct Sender
 	rd_kafka_t *rk;				/* NULL: not open */
 	KnownTopic	known[KNOWN_TOPICS];
 	int			nknown;
+	bool		single;			/* each record in a batch of its own, to find one that is too large */
 	bool		progress_ready; /* the progress topic is there */
 	rd_kafka_resp_err_t failed; /* why a record of the batch failed for a reason of its own */
 	int			failed_record;	/* which one */
