@@ -213,6 +213,18 @@ weir_compat_forget_permissions(Query *query)
 	}
 }
 
+/* A query whose FROM items name no relations any more. 16: see above. */
+static inline void
+weir_compat_no_permissions(Query *query)
+{
+#if PG_VERSION_NUM >= 160000
+	query->rteperminfos = NIL;
+#endif
+#if PG_VERSION_NUM >= 180000
+	query->hasGroupRTE = false;
+#endif
+}
+
 /*
  * 18 lets expressions over group keys refer to a range table entry for the
  * grouping step (247dea89f76). Undo that: plain expressions, as before 18.

@@ -403,7 +403,7 @@ trace_key(Recompute *recompute, TargetEntry *target)
 		if (expr == NULL || !key_of_level(level, expr))
 			return NULL;
 	}
-	if (contain_agg_clause((Node *) expr) || contain_windowfuncs((Node *) expr) ||
+	if (contain_agg_clause((Node *) expr) || contain_window_function((Node *) expr) ||
 		expression_returns_set((Node *) expr) || contain_subplans((Node *) expr) ||
 		IsA(expr, Const))
 		return NULL;

@@ -14,6 +14,7 @@
 #define WEIR_NEW		"weir_new"		/* result rows of these keys, computed anew */
 #define WEIR_ROWS		"weir_rows"		/* placeholder: the definition over the kept rows */
 #define WEIR_OLD		"weir_old"		/* result rows of these keys until now */
+#define WEIR_TOUCHED_REFERENCE "weir_touched_keys"	/* placeholder that becomes a reference to WEIR_TOUCHED */
 #define WEIR_GONE		"weir_gone"
 #define WEIR_UNKEPT		"weir_unkept"	/* placeholder: rows of the batch that were too old to be kept */
 #define WEIR_BATCH_PREFIX "weir_batch_" /* ephemeral relation: the whole batch that a delta is part of */
@@ -50,6 +51,7 @@ extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
 
 /* touched.c */
 extern void weir_recompute_build(ViewShape *shape);
+extern RangeTblEntry *weir_touched_rte(Recompute *recompute, int levels);
 extern Query *weir_recompute_linear_part(Query *level, List *targets);
 
 /* kept.c */
@@ -61,6 +63,8 @@ extern Query *weir_topn_query(ViewShape *shape, Oid result);
 extern WindowFunc *weir_rank_condition(Query *level, Query *next, int rtindex, Node *condition, int64 *limit);
 
 /* recompute_statement.c */
+extern char *weir_touched_reference(Recompute *recompute);
+extern char *weir_touched_match(ViewShape *shape, List *names);
 extern Query *weir_recompute_statement(ViewShape *shape, Oid result);
 
 #endif							/* WEIR_RECOMPUTE_H */

@@ -13,7 +13,8 @@
  *	  weir_old AS (SELECT ctid ... FROM v, rows of these keys),
  *	  weir_gone AS (DELETE FROM v, rows of weir_old that weir_new has not)
  *	  INSERT INTO v SELECT ... FROM weir_new, rows that weir_old has not
- * Rows are told apart by their text there, and numbered among equals.
+ * Rows are told apart by their text there, and numbered among equals. The INSERT asks for weir_gone, so
+ * that triggers see deleted rows first.
  *
  * Rows that come for a window of which rows may have expired leave no touched key.
  *
@@ -26,6 +27,7 @@
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -112,21 +114,21 @@ append_touched(StringInfo buf, Text *text)
 	appendStringInfoString(buf, ") AS k)");
 }
 
-/* The rows t of the view's table that have a touched key k. */
-static char *
-touched_match(Text *text)
+/* weir_touched_match: the rows t of the view's table (its columns' names are given) that have a touched key k. */
+char *
+weir_touched_match(ViewShape *shape, List *names)
 {
 	StringInfoData buf;
 	int			i = 0;
 	ListCell   *lc;
 
 	initStringInfo(&buf);
-	foreach(lc, text->recompute->keys)
+	foreach(lc, shape->recompute->keys)
 	{
 		TouchKey   *key = lfirst(lc);
 
 		appendStringInfo(&buf, "%s%s", i ? " AND " : "",
-						 weir_match_text(name_of(text, key->target), psprintf("k.c%d", i + 1),
+						 weir_match_text(psprintf("t.%s", quote_identifier(list_nth(names, key->target->resno - 1))), psprintf("k.c%d", i + 1),
 										 exprType((Node *) key->expr), key->never_null));
 		i++;
 	}
@@ -206,7 +208,7 @@ append_unique(StringInfo buf, Text *text)
 
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t USING " WEIR_TOUCHED " AS k\n WHERE %s"
 					 " AND NOT EXISTS (SELECT FROM " WEIR_NEW " AS n WHERE %s))\n",
-					 text->table, touched_match(text), unique_match(text));
+					 text->table, weir_touched_match(text->shape, text->names), unique_match(text));
 	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM " WEIR_NEW " AS n", text->table,
 					 table_columns(text, "", false), columns_list("n.", text->ncolumns));
 	foreach(lc, text->shape->keys)
@@ -242,12 +244,58 @@ append_multiset(StringInfo buf, Text *text)
 					 row_identity(columns_list("x.", text->ncolumns)), row_text(columns));
 	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (SELECT t.ctid AS id, %s FROM %s AS t, " WEIR_TOUCHED " AS k\n WHERE %s) AS x)",
 					 row_identity("x.id"), row_text(table_columns(text, "t.", false)),
-					 text->table, touched_match(text));
+					 text->table, weir_touched_match(text->shape, text->names));
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
-					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s))))\n",
+					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s)))\n RETURNING 1)\n",
 					 text->table, same);
-	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM weir_numbered AS n WHERE NOT EXISTS (SELECT FROM " WEIR_OLD " AS o WHERE %s)",
+	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM weir_numbered AS n WHERE (SELECT pg_catalog.count(*) FROM " WEIR_GONE ") OPERATOR(pg_catalog.>=) 0"
+					 " AND NOT EXISTS (SELECT FROM " WEIR_OLD " AS o WHERE %s)",
 					 text->table, table_columns(text, "", false), columns, same);
+}
+
+/* --- references to the touched keys ---------------------------------------------------------- */
+
+/* weir_touched_reference: text of a FROM item with the columns of WEIR_TOUCHED, which it becomes in the end. */
+char *
+weir_touched_reference(Recompute *recompute)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	foreach(lc, recompute->keys)
+		targets = lappend(targets, makeTargetEntry(((TouchKey *) lfirst(lc))->expr, list_length(targets) + 1, NULL, false));
+	return psprintf("(SELECT * FROM %s AS " WEIR_TOUCHED_REFERENCE ")", weir_statement_placeholder(targets));
+}
+
+typedef struct Resolve
+{
+	Recompute  *recompute;
+	int			depth;			/* of the query at hand below the statement */
+} Resolve;
+
+static bool
+resolve_walker(Node *node, Resolve *resolve)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_SUBQUERY && strcmp(rte->eref->aliasname, WEIR_TOUCHED_REFERENCE) == 0)
+			*rte = *weir_touched_rte(resolve->recompute, resolve->depth);
+		return false;
+	}
+	if (IsA(node, Query))
+	{
+		bool		result;
+
+		resolve->depth++;
+		result = query_tree_walker((Query *) node, resolve_walker, resolve, QTW_EXAMINE_RTES_BEFORE);
+		resolve->depth--;
+		return result;
+	}
+	return expression_tree_walker(node, resolve_walker, resolve);
 }
 
 /* --- all together ------------------------------------------------------------------------ */
@@ -261,6 +309,7 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	Query	   *rows = recompute->rows;
 	StringInfoData buf;
 	Query	   *query;
+	Resolve		resolve = {recompute, 0};
 
 	text.table = weir_relation_name(result);
 	text.names = weir_statement_columns(result, shape->query->targetList);
@@ -278,5 +327,6 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	query = weir_statement_parse(buf.data);
 	weir_statement_splice(query, WEIR_KEYS, copyObject(recompute->touched));
 	weir_statement_splice(query, WEIR_ROWS, copyObject(rows));
+	(void) query_tree_walker(query, resolve_walker, &resolve, QTW_EXAMINE_RTES_BEFORE);
 	return query;
 }

@@ -2,15 +2,28 @@
  * topn.c
  *	  The first rows per key, from the old result and the new rows.
  *
- * recompute ⇒ topn ⇒ recompute_statement.
+ * recompute ⇒ topn ⇒ recompute_statement. Three shapes need no kept rows, because rows are only ever
+ * added and what has left the first n never comes back:
+ *	  SELECT DISTINCT ON (k) ... ORDER BY k, x
+ *	  SELECT ... FROM (SELECT ..., row_number() OVER (PARTITION BY k ORDER BY x) AS n ...) WHERE n <= 3
+ * and the same with rank() and dense_rank(), which keep all equals. What they sort by
+ * must be columns of the result: then the old rows of a touched key can stand beside the
+ * new rows of the delta, and the same query picks the first of both.
+ *
+ * Where the order leaves ties open, any of the equal rows may be picked, as
+ * in the query itself.
  */
 #include "postgres.h"
 
 #include "access/transam.h"
-#include "catalog/pg_operator.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -99,13 +112,255 @@ weir_rank_condition(Query *level, Query *next, int rtindex, Node *condition, int
 	return rank;
 }
 
+
+/* The column of the view that shows target n of the lowest level; 0: none. */
+static AttrNumber
+shown_as(ViewShape *shape, AttrNumber n)
+{
+	Recompute  *recompute = shape->recompute;
+
+	for (int i = list_length(recompute->levels) - 2; i >= 0 && n != 0; i--)
+	{
+		Query	   *level = list_nth(recompute->levels, i);
+		AttrNumber	above = 0;
+		ListCell   *lc;
+
+		foreach(lc, level->targetList)
+		{
+			TargetEntry *tle = lfirst(lc);
+			Var		   *var = (Var *) tle->expr;
+
+			if (!tle->resjunk && above == 0 && IsA(var, Var) && var->varlevelsup == 0 &&
+				var->varno == list_nth_int(recompute->path, i) && var->varattno == n)
+				above = tle->resno;
+		}
+		n = above;
+	}
+	return n;
+}
+
+/* Are the targets that these clauses stand for columns of the view? */
+static bool
+all_shown(ViewShape *shape, Query *level, List *clauses)
+{
+	ListCell   *lc;
+
+	foreach(lc, clauses)
+	{
+		TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), level->targetList);
+
+		if (tle->resjunk || shown_as(shape, tle->resno) == 0)
+			return false;
+	}
+	return true;
+}
+
+/* Does a level do no more than pass rows on? */
+static bool
+passes_rows_on(Query *level, bool condition)
+{
+	return list_length(level->jointree->fromlist) == 1 &&
+		IsA(linitial(level->jointree->fromlist), RangeTblRef) &&
+		!level->hasTargetSRFs && !level->hasSubLinks && level->cteList == NIL &&
+		(condition || level->jointree->quals == NULL);
+}
+
+/* Columns of the levels above the lowest must be those of the level below, or constants: nothing is computed that is not stored. */
+static bool
+only_columns(Query *level)
+{
+	ListCell   *lc;
+
+	foreach(lc, level->targetList)
+	{
+		if (!IsA(lfirst_node(TargetEntry, lc)->expr, Var))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_distinct_on(ViewShape *shape)
+{
+	List	   *levels = shape->recompute->levels;
+	Query	   *level = llast(levels);
+
+	return list_length(levels) == 2 && passes_rows_on(linitial(levels), false) &&
+		level->hasDistinctOn && !level->hasAggs && level->groupClause == NIL &&
+		level->groupingSets == NIL && !level->hasWindowFuncs && !level->hasTargetSRFs &&
+		list_length(level->distinctClause) == list_length(shape->recompute->keys) &&
+		all_shown(shape, level, level->distinctClause) && all_shown(shape, level, level->sortClause);
+}
+
+/* Are the window functions of a level ranks, all over one window? */
+static bool
+only_ranks(Query *level)
+{
+	ListCell   *lc;
+
+	foreach(lc, level->targetList)
+	{
+		WindowFunc *rank = (WindowFunc *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (!contain_window_function((Node *) rank))
+			continue;
+		if (!IsA(rank, WindowFunc) || rank->aggfilter ||
+			(rank->winfnoid != F_ROW_NUMBER && rank->winfnoid != F_RANK_ && rank->winfnoid != F_DENSE_RANK_))
+			return false;
+	}
+	return list_length(level->windowClause) == 1;
+}
+
+static bool
+is_top_n(ViewShape *shape)
+{
+	Recompute  *recompute = shape->recompute;
+	Query	   *level = llast(recompute->levels);
+	Query	   *outer;
+	WindowClause *window;
+	List	   *conditions;
+	int64		limit;
+
+	if (list_length(recompute->levels) != 3)
+		return false;
+	outer = lsecond(recompute->levels);
+	conditions = make_ands_implicit((Expr *) outer->jointree->quals);
+	if (!passes_rows_on(linitial(recompute->levels), false) || !passes_rows_on(outer, true) ||
+		!only_columns(outer) || list_length(conditions) != 1 ||
+		weir_rank_condition(outer, level, list_nth_int(recompute->path, 1), linitial(conditions), &limit) == NULL)
+		return false;
+	if (level->hasAggs || level->groupClause || level->groupingSets || level->distinctClause ||
+		level->hasTargetSRFs || outer->distinctClause || outer->hasWindowFuncs || outer->groupClause ||
+		outer->hasAggs || !only_ranks(level))
+		return false;
+	window = linitial(level->windowClause);
+	return list_length(window->partitionClause) == list_length(recompute->keys) &&
+		all_shown(shape, level, window->partitionClause) && all_shown(shape, level, window->orderClause);
+}
+
+/* weir_topn_choose finds out whether the old result and the delta are enough. */
 void
 weir_topn_choose(ViewShape *shape)
 {
+	if (!is_distinct_on(shape) && !is_top_n(shape))
+		return;
+	shape->recompute->from_result = true;
+	shape->why = psprintf("the first rows per key follow from those until now and the new rows (%s); no kept rows are read",
+						  list_length(shape->recompute->levels) == 2 ? "DISTINCT ON" : "OVER");
 }
 
+/* --- the query over old result and delta -------------------------------------------------- */
+
+/* Targets of the lowest level that are stored, as targets of a query over the delta; *columns: where. */
+static List *
+stored_targets(ViewShape *shape, Query *level, List **columns)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	*columns = NIL;
+	foreach(lc, level->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		AttrNumber	column = tle->resjunk ? 0 : shown_as(shape, tle->resno);
+
+		if (column == 0 || contain_window_function((Node *) tle->expr))
+			continue;
+		targets = lappend(targets, makeTargetEntry(copyObject(tle->expr), list_length(targets) + 1,
+												   pstrdup(tle->resname), false));
+		*columns = lappend_int(*columns, column);
+	}
+	return targets;
+}
+
+/* SELECT new rows UNION ALL SELECT old rows of the touched keys */
+static Query *
+old_and_new(ViewShape *shape, Oid result, Query *added, List *columns)
+{
+	List	   *names = weir_statement_columns(result, shape->query->targetList);
+	StringInfoData buf;
+	StringInfoData aliases;
+	Query	   *query;
+	ListCell   *lc;
+	int			i = 0;
+
+	initStringInfo(&aliases);
+	for (i = 1; i <= list_length(columns); i++)
+		appendStringInfo(&aliases, "%sc%d", i > 1 ? ", " : "", i);
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT %s FROM %s AS weir_added(%s)\nUNION ALL SELECT ", aliases.data,
+					 weir_statement_placeholder(added->targetList), aliases.data);
+	i = 0;
+	foreach(lc, columns)
+		appendStringInfo(&buf, "%st.%s", i++ ? ", " : "", quote_identifier(list_nth(names, lfirst_int(lc) - 1)));
+	appendStringInfo(&buf, " FROM %s AS t, %s AS k WHERE %s", weir_relation_name(result),
+					 weir_touched_reference(shape->recompute), weir_touched_match(shape, names));
+	query = weir_statement_parse(buf.data);
+	weir_statement_splice(query, "weir_added", added);
+	return query;
+}
+
+/* The lowest level over other rows: stored targets become columns of these. */
+static Query *
+level_over(Query *level, Query *rows, List *targets)
+{
+	Query	   *query = copyObject(level);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rows->targetList)
+		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = rows;
+	rte->alias = makeAlias("weir_first", NIL);
+	rte->eref = makeAlias("weir_first", names);
+	rte->inFromCl = true;
+	query->rtable = list_make1(rte);
+	weir_compat_no_permissions(query);
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	query->cteList = NIL;
+	query->hasSubLinks = false;
+	query->constraintDeps = NIL;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		Expr	   *stored = NULL;
+		ListCell   *lt;
+
+		if (contain_window_function((Node *) tle->expr))
+			continue;
+		foreach(lt, targets)
+		{
+			TargetEntry *target = lfirst(lt);
+
+			if (stored == NULL && equal(target->expr, tle->expr))
+				stored = (Expr *) makeVarFromTargetEntry(1, target);
+		}
+		tle->expr = stored ? stored :
+			(Expr *) makeNullConst(exprType((Node *) tle->expr), exprTypmod((Node *) tle->expr),
+								   exprCollation((Node *) tle->expr));
+	}
+	return query;
+}
+
+/* weir_topn_query is the definition over the old rows of the touched keys and the rows of the delta. */
 Query *
 weir_topn_query(ViewShape *shape, Oid result)
 {
-	return NULL;
+	Recompute  *recompute = shape->recompute;
+	Query	   *query = copyObject(shape->query);
+	Query	   *above = query;
+	Query	   *level = llast(recompute->levels);
+	List	   *columns;
+	List	   *targets = stored_targets(shape, level, &columns);
+	Query	   *rows = old_and_new(shape, result, weir_recompute_linear_part(level, copyObject(targets)), columns);
+	int			last = list_length(recompute->path) - 1;
+
+	for (int i = 0; i < last; i++)
+		above = rt_fetch(list_nth_int(recompute->path, i), above->rtable)->subquery;
+	rt_fetch(list_nth_int(recompute->path, last), above->rtable)->subquery = level_over(level, rows, targets);
+	return query;
 }

@@ -139,9 +139,9 @@ int8_equal(void)
 	return lookup_type_cache(INT8OID, TYPECACHE_EQ_OPR)->eq_opr;
 }
 
-/* WEIR_TOUCHED as a FROM item, levels below the statement that defines it. */
-static RangeTblEntry *
-touched_rte(Recompute *recompute, int levels)
+/* weir_touched_rte: WEIR_TOUCHED as a FROM item, levels below the statement that defines it. */
+RangeTblEntry *
+weir_touched_rte(Recompute *recompute, int levels)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	List	   *names = NIL;
@@ -207,7 +207,7 @@ touched_condition(Recompute *recompute, int levels)
 										   InvalidOid, InvalidOid));
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
-	query->rtable = list_make1(touched_rte(recompute, levels));
+	query->rtable = list_make1(weir_touched_rte(recompute, levels));
 	ref->rtindex = 1;
 	query->jointree = makeFromExpr(list_make1(ref), (Node *) make_ands_explicit(conditions));
 	link->subLinkType = EXISTS_SUBLINK;

@@ -1,0 +1,102 @@
+-- The first rows per key from the old result and the new rows: no window, no
+-- kept rows. Whole, row by row, in random batches: the view equals its query.
+CREATE SCHEMA topn;
+SET search_path = topn, public;
+SELECT setseed(0.3);
+CREATE TABLE rows AS
+  SELECT i, CASE WHEN random() < 0.1 THEN NULL ELSE (random() * 6)::int END AS k,
+         CASE WHEN random() < 0.2 THEN NULL ELSE chr(97 + (random() * 3)::int) END AS c,
+         CASE WHEN random() < 0.1 THEN NULL ELSE (random() * 30)::int END AS v
+    FROM generate_series(1, 240) i;
+CREATE TABLE names (k int PRIMARY KEY, name text);
+INSERT INTO names SELECT k, 'name ' || k FROM generate_series(0, 4) k;
+CREATE TABLE queries (n int PRIMARY KEY, q text);
+INSERT INTO queries VALUES
+ (1, 'SELECT DISTINCT ON (k) k, i, v FROM %s ORDER BY k, i'),
+ (2, 'SELECT DISTINCT ON (k, c) c, v, k, i FROM %s WHERE v > 3 ORDER BY k, c, v DESC, i DESC'),
+ (3, 'SELECT k, i, v, n FROM (SELECT k, i, v, row_number() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST, i) AS n FROM %s) q WHERE n <= 3'),
+ (4, 'SELECT v, i, k FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY i DESC) AS n FROM %s) q WHERE n = 1'),
+ (5, 'SELECT k, v FROM (SELECT k, v, rank() OVER (PARTITION BY k ORDER BY v) AS r FROM %s) q WHERE r < 4'),
+ (6, 'WITH q AS (SELECT c, v * 2 AS v2, i, dense_rank() OVER w AS d, row_number() OVER w AS n FROM %s WINDOW w AS (PARTITION BY c ORDER BY v * 2, i)) SELECT * FROM q WHERE 2 >= d'),
+ (7, 'SELECT name, v, i, n FROM (SELECT name, v, i, row_number() OVER (PARTITION BY name ORDER BY v DESC NULLS LAST, i) AS n FROM %s s LEFT JOIN names USING (k)) q WHERE n <= 2'),
+ (8, 'SELECT DISTINCT ON (upper(c)) upper(c) AS u, i FROM (SELECT * FROM %s WHERE k <> 2) s ORDER BY upper(c), i DESC');
+CREATE TABLE a (i int, k int, c text, v int) WITH (weir.stream, weir.keep = '1 day');
+CREATE TABLE b (LIKE a) WITH (weir.stream, weir.keep = '1 day');
+CREATE TABLE d (LIKE a) WITH (weir.stream, weir.keep = '1 day');
+DO $$
+DECLARE
+  s text;
+  w record;
+BEGIN
+  FOREACH s IN ARRAY ARRAY['a', 'b', 'd'] LOOP
+    FOR w IN SELECT * FROM queries ORDER BY n LOOP
+      EXECUTE format('CREATE MATERIALIZED VIEW %s%s WITH (weir.continuous) AS ', s, w.n) || format(w.q, s);
+    END LOOP;
+  END LOOP;
+END $$;
+CREATE FUNCTION differences() RETURNS TABLE (view text, rows bigint) LANGUAGE plpgsql SET client_min_messages = warning AS $$
+DECLARE
+  w record;
+BEGIN
+  FOR w IN SELECT v.relname, substr(v.relname, 1, 1) AS s, q.q FROM topn.queries q JOIN pg_class v ON v.relname ~ ('^[abd]' || q.n || '$')
+            WHERE v.relnamespace = 'topn'::regnamespace ORDER BY q.n, 1 LOOP
+    view := w.relname;
+    EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) x',
+                   w.relname, format(w.q, w.s)) INTO rows;
+    IF rows > 0 THEN RETURN NEXT; END IF;
+    EXECUTE format('SELECT count(*) FROM weir.verify(%L)', w.relname) INTO rows;
+    IF rows > 0 THEN RETURN NEXT; END IF;
+  END LOOP;
+END $$;
+INSERT INTO a SELECT * FROM rows;
+DO $$
+DECLARE
+  r record;
+  lo int := 1;
+  hi int;
+BEGIN
+  FOR r IN SELECT * FROM topn.rows ORDER BY i LOOP
+    INSERT INTO b VALUES (r.i, r.k, r.c, r.v);
+    IF r.i % 60 = 0 AND EXISTS (SELECT FROM differences()) THEN
+      RAISE EXCEPTION 'differs after row %: %', r.i, (SELECT string_agg(x::text, ' ') FROM differences() x);
+    END IF;
+  END LOOP;
+  WHILE lo <= 240 LOOP
+    hi := lo + (random() * 40)::int;
+    INSERT INTO d SELECT * FROM topn.rows WHERE i BETWEEN lo AND hi;
+    lo := hi + 1;
+  END LOOP;
+END $$;
+SELECT * FROM differences();
+SELECT (SELECT count(*) FROM a1) AS a1, (SELECT count(*) FROM b3) AS b3, (SELECT count(*) FROM d5) AS d5;
+SELECT v.view, line, i.indisunique FROM weir.views v JOIN pg_index i ON i.indrelid = v.view, weir.explain(v.view) line
+ WHERE v.view::text ~ '^a' AND line ~ '^why' ORDER BY 1::text COLLATE "C";
+
+-- without kept rows, on an unlogged stream; changes as triggers see them
+CREATE UNLOGGED TABLE u (id int, k text, v int) WITH (weir.stream, weir.keep = 0);
+CREATE MATERIALIZED VIEW first WITH (weir.continuous) AS SELECT DISTINCT ON (k) k, id, v FROM u ORDER BY k, id;
+CREATE MATERIALIZED VIEW top WITH (weir.continuous) AS
+  SELECT * FROM (SELECT k, v, id, row_number() OVER (PARTITION BY k ORDER BY v DESC, id) AS n FROM u) q WHERE n <= 2;
+CREATE TABLE seen (id serial, view text, op text, r jsonb);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO topn.seen (view, op, r) VALUES (TG_TABLE_NAME, TG_OP, to_jsonb(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END)); RETURN NULL; END $$;
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON first FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON top FOR EACH ROW EXECUTE FUNCTION see();
+INSERT INTO u VALUES (5, 'a', 10), (6, 'a', 11), (7, NULL, 1);
+INSERT INTO u VALUES (8, 'a', 1), (9, NULL, 0), (10, 'b', 4);
+INSERT INTO u VALUES (2, 'a', 12);
+SELECT view, op, r FROM seen ORDER BY view, id;
+SELECT * FROM first ORDER BY k;
+SELECT * FROM top ORDER BY k, n;
+
+-- DELETE of kept rows changes nothing
+DELETE FROM a WHERE i < 100;
+INSERT INTO a VALUES (1000, 3, 'a', -1);
+TABLE b1 EXCEPT TABLE a1;
+
+-- the order is not shown: the kept rows are needed
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT DISTINCT ON (k) k, v FROM u ORDER BY k, id;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT k, n FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v) AS n FROM u) q WHERE n BETWEEN 2 AND 3;
+
+SET client_min_messages = warning;
+DROP SCHEMA topn CASCADE;
