@@ -196,8 +196,12 @@ free_plan(ViewPlan *plan)
 static Query *
 single_statement(View *view, Query *statement)
 {
-	List	   *rewritten = weir_run_rewrite(statement);
+	List	   *rewritten;
 
+	if (statement == NULL)
+		return NULL;
+	weir_tumble_unfold(statement);
+	rewritten = weir_run_rewrite(statement);
 	if (list_length(rewritten) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -226,10 +230,8 @@ build_plan(View *view)
 	plan->catalog_version = weir_cache_version();
 	weir_view_statements(view, &statements);
 	statements.merge = single_statement(view, statements.merge);
-	if (statements.late)
-		statements.late = single_statement(view, statements.late);
-	if (statements.close)
-		statements.close = single_statement(view, statements.close);
+	statements.late = single_statement(view, statements.late);
+	statements.close = single_statement(view, statements.close);
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);

@@ -43,8 +43,8 @@ weir_is_window(RangeTblEntry *rte)
 }
 
 /* Windows of tumble() do not overlap. Only for what weir_is_window() says yes to. */
-static bool
-is_tumble(RangeTblEntry *rte)
+bool
+weir_is_tumble(RangeTblEntry *rte)
 {
 	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
 
@@ -77,7 +77,7 @@ trace(Query *query, Node *node, Origin *origin)
 				return false;
 			(void) trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin);
 			origin->window = var->varattno;
-			origin->overlapping = !is_tumble(rte);
+			origin->overlapping = !weir_is_tumble(rte);
 			return true;
 		case RTE_NAMEDTUPLESTORE:
 			origin->stream = strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);

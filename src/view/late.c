@@ -322,6 +322,28 @@ window_until(RangeTblEntry *rte, int rtindex, AttrNumber attno, Expr *limit)
 						 BOOLOID, false, window, limit, InvalidOid, InvalidOid);
 }
 
+/*
+ * past_deadline: has the window ended lateness before the row? A row of the
+ * newest event time so far is in a window of tumble() that goes on, so for most
+ * rows the window itself need not be computed here.
+ */
+static Expr *
+past_deadline(Query *query, int rtindex, LateRule *rule)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	Expr	   *late = window_until(rte, rtindex, 2, expose(query, COL_DEADLINE, rule));
+	Expr	   *older;
+
+	if (!weir_is_tumble(rte) || !weir_is_event_time(query, linitial(call->args)))
+		return late;
+	older = make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
+										   TIMESTAMPTZOID, TIMESTAMPTZOID),
+						  BOOLOID, false, expose(query, WEIR_COL_EVENT_TIME, rule),
+						  expose(query, WEIR_COL_STREAM_TIME, rule), InvalidOid, InvalidOid);
+	return makeBoolExpr(AND_EXPR, list_make2(older, late), -1);
+}
+
 /* Is a row late for the window of this FROM item? */
 static Expr *
 late_condition(Query *query, int rtindex, LateRule *rule)
@@ -332,7 +354,7 @@ late_condition(Query *query, int rtindex, LateRule *rule)
 	if (rule->final)
 		terms = lappend(terms, window_until(rte, rtindex, 2, weir_final_time("closed_until")));
 	if (rule->has_lateness)
-		terms = lappend(terms, window_until(rte, rtindex, 2, expose(query, COL_DEADLINE, rule)));
+		terms = lappend(terms, past_deadline(query, rtindex, rule));
 	if (rule->keep && rule->keep_attno != 0)
 		terms = lappend(terms, window_until(rte, rtindex, rule->keep_attno,
 											expose(query, COL_EXPIRED, rule)));

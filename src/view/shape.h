@@ -147,6 +147,9 @@ typedef struct ViewStatements
 extern void weir_view_statements(View *view, ViewStatements *statements);
 extern ViewShape *weir_view_shape(View *view);
 
+/* unfold.c */
+extern void weir_tumble_unfold(Query *query);
+
 /* late.c */
 extern bool weir_query_has_delta(Node *node);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
@@ -176,6 +179,7 @@ extern bool weir_trace_column(Query *query, Node *node, ColumnOrigin *origin);
 extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
 extern AttrNumber weir_keep_window(ViewShape *shape);
 extern bool weir_is_window(RangeTblEntry *rte);
+extern bool weir_is_tumble(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);
 extern char *weir_keep_column(ViewShape *shape, List *names, bool required);
 extern int	weir_first_event_column(ViewShape *shape, bool *overlapping);
