@@ -501,8 +501,13 @@ handle_drop(Utility *u)
 	{
 		Oid			extension = weir_extension_oid();
 
-		if (stmt->behavior == DROP_CASCADE && weir_compat_owns_extension(extension, GetUserId()))
-			weir_extension_dissolve();
+		/* a worker that begins or ends a batch would take the same locks in another order */
+		if (weir_compat_owns_extension(extension, GetUserId()))
+		{
+			weir_database_leave(MyDatabaseId);
+			if (stmt->behavior == DROP_CASCADE)
+				weir_extension_dissolve();
+		}
 		pass_on(u);
 		weir_catalog_changed();
 	}
