@@ -174,8 +174,7 @@ define_sink(Sink *sink, const SinkRow *row)
 	same = sink->source != NULL && strcmp(sink->source, source) == 0 &&
 		sink->exactly_once == row->exactly_once &&
 		(sink->topic ? row->topic && strcmp(sink->topic, row->topic) == 0 : row->topic == NULL);
-	if (!same || (row->paused && !sink->paused))
-		stop_sink(sink);
+	sink->restart |= !same || (row->paused && !sink->paused);
 	sink->name = pstrdup(row->name);
 	sink->topic = row->topic ? pstrdup(row->topic) : NULL;
 	sink->source = source;
@@ -272,10 +271,13 @@ reload(void)
 	{
 		Sink	   *sink = lfirst(lc);
 
+		if (sink->seen && !sink->restart)
+			continue;
+		stop_sink(sink);
+		sink->restart = false;
 		if (sink->seen)
 			continue;
 		sinks = foreach_delete_current(sinks, lc);
-		stop_sink(sink);
 		MemoryContextDelete(sink->cxt);
 	}
 }

@@ -29,6 +29,7 @@ typedef struct Sink
 	bool		exactly_once;
 	bool		paused;
 	bool		seen;
+	bool		restart;		/* its sender must go: the definition is another one */
 	char	   *problem;		/* why it cannot be served at all, or NULL */
 
 	Sender	   *sender;			/* NULL: nothing was waiting yet */

@@ -64,13 +64,12 @@ prepare_when(Trigger *trigger, EState *estate)
 	if (trigger->tgqual == NULL)
 		return NULL;
 	qual = stringToNode(trigger->tgqual);
-	ChangeVarNodes(qual, PRS2_OLD_VARNO, INNER_VAR, 0);
-	ChangeVarNodes(qual, PRS2_NEW_VARNO, OUTER_VAR, 0);
-	if (bms_is_member(INNER_VAR, pull_varnos(NULL, qual)))
+	if (bms_is_member(PRS2_OLD_VARNO, pull_varnos(NULL, qual)))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("trigger \"%s\" looks at old rows in its WHEN condition", trigger->tgname),
 				 errdetail("The present contents have no old rows.")));
+	ChangeVarNodes(qual, PRS2_NEW_VARNO, OUTER_VAR, 0);
 	return ExecPrepareQual(make_ands_implicit((Expr *) qual), estate);
 }
 

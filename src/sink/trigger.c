@@ -285,22 +285,30 @@ key_columns(ArgParser *parser)
 	return key;
 }
 
+/* All columns, or those of 'columns='. A partition's stand in the order of the table that the trigger was made for. */
 static JsonRow *
-value_columns(ArgParser *parser)
+value_columns(ArgParser *parser, Oid root)
 {
-	TupleDesc	desc = RelationGetDescr(parser->rel);
+	Relation	ordered;
+	TupleDesc	desc;
 	AttrNumber *attnums;
 	int			n = 0;
 
 	if (parser->values[ARG_COLUMNS] != NULL)
 		return column_list(parser, ARG_COLUMNS);
+	ordered = table_open(root, AccessShareLock);
+	desc = RelationGetDescr(ordered);
 	attnums = palloc(sizeof(AttrNumber) * Max(desc->natts, 1));
 	for (int i = 0; i < desc->natts; i++)
 	{
-		if (is_stored(TupleDescAttr(desc, i)))
-			attnums[n++] = i + 1;
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (is_stored(attr))
+			attnums[n++] = root == RelationGetRelid(parser->rel) ? i + 1 :
+				column_number(parser, ARG_COLUMNS, NameStr(attr->attname));
 	}
-	return weir_json_prepare(desc, attnums, n);
+	table_close(ordered, AccessShareLock);
+	return weir_json_prepare(RelationGetDescr(parser->rel), attnums, n);
 }
 
 /* The trigger that this one was cloned from, and its table. */
@@ -441,7 +449,7 @@ weir_sink_trigger_parse(Relation rel, Trigger *trigger, bool notify)
 	result->owner = weir_compat_relation_owner(result->relid);
 	result->is_view = weir_installed() && weir_view_get(result->relid) != NULL;
 	result->key = key_columns(&parser);
-	result->value = value_columns(&parser);
+	result->value = value_columns(&parser, result->relid);
 	if (!notify)
 	{
 		result->server = pstrdup(trigger->tgargs[0]);
