@@ -47,7 +47,7 @@ sub shared
 sub own
 {
 	my ($class) = @_;
-	my $self = bless({ dir => File::Temp->newdir() }, $class);
+	my $self = bless({ dir => File::Temp->newdir(DIR => $ENV{TESTDIR} // '/tmp') }, $class);
 	tool();
 	$self->start;
 	return $self;
