@@ -591,7 +591,7 @@ CREATE VIEW weir.stat_streams AS
              WHERE partition >= 0
              UNION ALL  -- what was INSERTed has no offsets
             SELECT stream, topic, partition, NULL, NULL FROM weir.partition_statistics()
-             WHERE partition < 0) p ON p.stream = d.stream
+             WHERE partition < 0) p ON p.stream = d.stream AND (p.partition < 0 OR p.topic = ANY (d.topics))
       LEFT JOIN weir.partition_statistics() s
         ON s.stream = p.stream AND s.topic = p.topic AND s.partition = p.partition
   ), marks AS (

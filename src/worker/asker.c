@@ -4,7 +4,7 @@
  *
  * A broker answers the requests of a connection in order, and a consumer's
  * connection mostly holds a fetch that waits for messages (half a second). So questions go over a
- * consumer of their own that reads nothing; streams with the same server and
+ * consumer of their own that reads next to nothing; streams with the same server and
  * login share it. Opened at the first question, closed when no stream of this worker needs it any more.
  */
 #include "worker/worker.h"
@@ -14,7 +14,7 @@
 #include "source/kafka_options.h"
 #include "utils/memutils.h"
 
-#define ASKER_MEMORY	(1024 * 1024)	/* it reads nothing */
+#define ASKER_MEMORY	(1024 * 1024)	/* it reads single messages */
 
 typedef struct Asker
 {
@@ -61,10 +61,12 @@ find_asker(const char *key)
 KafkaConsumer *
 weir_asker_get(Reader *reader, char **error)
 {
+	static KafkaOption no_waiting = {"fetch.wait.max.ms", "10"};
 	char	   *key = asker_key(reader);
 	Asker	   *asker = find_asker(key);
 	KafkaEvent	event;
 	KafkaConsumer *consumer;
+	List	   *options;
 	MemoryContext oldcxt;
 
 	if (asker != NULL)
@@ -74,7 +76,10 @@ weir_asker_get(Reader *reader, char **error)
 			;
 		return asker->consumer;
 	}
-	consumer = weir_kafka_open(reader->options, "weir", reader->read_committed,
+	/* it reads single messages (verify.c); a fetch must not stand before the next question */
+	options = list_copy(reader->options);
+	options = lappend(options, &no_waiting);
+	consumer = weir_kafka_open(options, "weir", reader->read_committed,
 							   ASKER_MEMORY, error);
 	if (consumer == NULL)
 		return NULL;

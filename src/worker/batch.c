@@ -123,7 +123,7 @@ views_of(Batch *batch, int i)
 	return views;
 }
 
-/* The messages of partitions [from, to) of the batch that are to be applied. */
+/* The messages of partitions [from, to) of the batch that are to be applied, each once. */
 static WeirMessage *
 select_messages(Batch *batch, int from, int to, int *count)
 {
@@ -131,7 +131,10 @@ select_messages(Batch *batch, int from, int to, int *count)
 	int			n;
 	const WeirMessage *msgs = weir_kafka_batch_messages(reader->batch, &n);
 	WeirMessage *result = palloc(sizeof(WeirMessage) * Max(n, 1));
+	int64	   *next = palloc(sizeof(int64) * Max(batch->nparts, 1));
 
+	for (int i = from; i < to; i++)
+		next[i] = batch->targets[i].first_offset;
 	*count = 0;
 	for (int m = 0; m < reader->nnoted; m++)
 	{
@@ -143,8 +146,11 @@ select_messages(Batch *batch, int from, int to, int *count)
 
 			if (msg->partition != target->partition || strcmp(msg->topic, target->topic) != 0)
 				continue;
-			if (msg->offset >= target->first_offset && batch->parts[i]->nmsgs > 0)
+			if (msg->offset >= next[i])
+			{
 				result[(*count)++] = *msg;
+				next[i] = msg->offset + 1;
+			}
 			break;
 		}
 	}
@@ -314,6 +320,17 @@ weir_batch_apply(Reader *reader)
 	Batch		batch = {.reader = reader, .cxt = worker.turn_cxt};
 	bool		committed;
 
+	if (!weir_verify_batch(reader))
+		return;
+	if (!weir_reader_has_work(reader))
+	{
+		/* nothing but messages of partitions that have failed just now */
+		weir_kafka_batch_reset(reader->batch);
+		reader->nnoted = 0;
+		reader->filtered = false;
+		reader->due_at = 0;
+		return;
+	}
 	collect_partitions(&batch);
 	committed = weir_worker_transaction(batch_body, &batch, &reader->last_error, reader->cxt);
 	if (committed)

@@ -25,6 +25,7 @@
 #include "worker/shared.h"
 #include "worker/shmem.h"
 
+#define PAUSE				200		/* ms without messages in which a topic may have been made anew */
 #define READ_CHUNK			10000	/* messages per look at the queue */
 #define GROUP_COMMIT_DELAY	1000	/* ms; Kafka's tools need no more */
 #define SUSPICION_DELAY		1000	/* ms before looking at a topic that the brokers say they do not know */
@@ -173,6 +174,7 @@ note_messages(Reader *reader)
 {
 	int			n;
 	const WeirMessage *msgs = weir_kafka_batch_messages(reader->batch, &n);
+	TimestampTz now = GetCurrentTimestamp();
 	Partition  *part = NULL;
 	const char *topic = NULL;
 	int32		partition = -1;
@@ -186,6 +188,11 @@ note_messages(Reader *reader)
 			part = weir_reader_partition(reader, msg->topic, msg->partition);
 			partition = msg->partition;
 			topic = msg->topic;
+			if (part != NULL)
+			{
+				part->suspect |= TimestampDifferenceExceeds(part->last_seen, now, PAUSE);
+				part->last_seen = now;
+			}
 		}
 		if (note_message(reader, part, msg, reader->nnoted))
 			reader->nmsgs++;

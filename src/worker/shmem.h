@@ -174,7 +174,6 @@ extern Size weir_stats_size(void);
 extern void weir_stats_startup(void);
 extern void weir_stat_partition_start(Oid stream, const char *topic, int32 partition,
 									  int64 position, TimestampTz stream_time);
-extern void weir_stat_partition_end(Oid stream, const char *topic, int32 partition);
 extern void weir_stat_position(Oid stream, const char *topic, int32 partition, int64 position);
 extern void weir_stat_high(Oid stream, const char *topic, int32 partition, int64 high);
 extern void weir_stat_target(Oid stream, const char *topic, int32 partition,

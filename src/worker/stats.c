@@ -178,17 +178,6 @@ weir_stat_partition_start(Oid stream, const char *topic, int32 partition,
 	partition_unlock(stat);
 }
 
-/* A partition is not one of the stream's any more. */
-void
-weir_stat_partition_end(Oid stream, const char *topic, int32 partition)
-{
-	PartitionStatKey key = partition_key(stream, topic, partition);
-
-	LWLockAcquire(weir_shared->stats_lock, LW_EXCLUSIVE);
-	hash_search(weir_partition_stats, &key, HASH_REMOVE, NULL);
-	LWLockRelease(weir_shared->stats_lock);
-}
-
 void
 weir_stat_position(Oid stream, const char *topic, int32 partition, int64 position)
 {

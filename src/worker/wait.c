@@ -50,7 +50,8 @@ check_standing(Stream *stream)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream %s has failed", stream->name),
 				 errdetail("%s", stream->error),
-				 errhint("SELECT weir.resume('%s') tries again.", stream->name)));
+				 errhint("SELECT weir.resume('%s') tries again; SELECT weir.seek('%s', 'earliest', rebuild => true) reads the topic afresh.",
+						 stream->name, stream->name)));
 	if (stream->paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

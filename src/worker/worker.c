@@ -440,9 +440,9 @@ work(void)
 		follow_changes();
 		if (worker.leave || !weir_enabled || pool_has_changed())
 			break;
-		answer_requests();
 		foreach(lc, worker.readers)
 			weir_reader_run(lfirst(lc));
+		answer_requests();		/* behind it: a reader may just have been opened */
 		run_maintenance();
 		weir_closer_run();
 		if (!worker.reload && !ShutdownRequestPending)

@@ -29,6 +29,8 @@ typedef struct Partition
 	bool		assigned;
 	bool		verifying;		/* waits for the message at saved.last_offset, to compare it */
 	bool		failed;			/* needs the user; stands still */
+	bool		suspect;		/* messages came after a pause: may be another topic's */
+	TimestampTz last_seen;		/* when its last messages were taken from the queue */
 	int			gone;			/* times in a row that the broker refused the position */
 	/* its part of the batch in hand */
 	int			nmsgs;
@@ -188,6 +190,9 @@ extern void weir_partition_recheck(Reader *reader, Partition *part);
 extern void weir_reader_trouble(Reader *reader, const char *error);
 extern bool weir_topics_ends(Reader *reader, const char *topic, int32 partition,
 							 int64 *low, int64 *high, char **error);
+
+/* verify.c */
+extern bool weir_verify_batch(Reader *reader);
 
 /* batch.c */
 extern void weir_batch_apply(Reader *reader);
