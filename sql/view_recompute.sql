@@ -123,7 +123,7 @@ INSERT INTO e VALUES (7, '2024-01-01 01:00:00', 1, 1);
 INSERT INTO e VALUES (8, '2024-01-01 00:01:10', 1, 100);
 SELECT * FROM weir.verify('e1');
 SELECT window_start, n FROM e1 WHERE k = 1 ORDER BY 1;
-SELECT view, late > 0 AS late FROM weir.stat_views WHERE view IN ('e1'::regclass, 'e2');
+SELECT view, late > 0 AS late FROM weir.stat_views WHERE view IN ('e1'::regclass, 'e2') ORDER BY view::text;
 CREATE TABLE f (i int, t timestamptz, k int, v int) WITH (weir.stream, weir.event_time = 't', weir.keep = '10 min');
 CREATE MATERIALIZED VIEW f1 WITH (weir.continuous) AS SELECT window_start, k, count(DISTINCT v) AS n FROM f, tumble(t, '1 minute') GROUP BY 1, 2;
 INSERT INTO f SELECT i, '2024-01-01'::timestamptz + i * interval '10 s', i % 2, i FROM generate_series(0, 1000) i;

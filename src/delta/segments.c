@@ -122,6 +122,27 @@ clone_index(Oid index, Oid stream, Oid segment)
 	CommandCounterIncrement();
 }
 
+/* The index of weir.rows_N on event time, or InvalidOid. */
+static Oid
+time_index(Oid rows)
+{
+	AttrNumber	column = get_attnum(rows, WEIR_COL_EVENT_TIME);
+	Relation	rel = table_open(rows, NoLock);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indkey.values[0] == column)
+			result = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
 /* A new, free segment; inside an open catalog scope. */
 static Oid
 create_segment(Oid stream, Oid rows)
@@ -144,6 +165,8 @@ create_segment(Oid stream, Oid rows)
 	table_close(rel, NoLock);
 	foreach(lc, indexes)
 		clone_index(lfirst_oid(lc), stream, segment);
+	if (OidIsValid(time_index(rows)))
+		clone_index(time_index(rows), rows, segment);
 	weir_catalog_exec("INSERT INTO weir.segment (stream, segment) VALUES (%u, %u)",
 					  stream, segment);
 	return segment;
@@ -185,6 +208,33 @@ weir_segments_clone_index(Oid stream, Oid index)
 	weir_catalog_open(&scope);
 	foreach(lc, weir_segments_all(stream))
 		clone_index(index, stream, lfirst_oid(lc));
+	weir_catalog_close(&scope);
+}
+
+/*
+ * weir_segments_index_time makes an index on event time, unless there is one, for views that
+ * read the kept rows of a window. The caller holds Share on the stream. That of
+ * weir.rows_N tells that new segments get one.
+ */
+void
+weir_segments_index_time(Stream *stream)
+{
+	CatalogScope scope;
+	Oid			index;
+	ListCell   *lc;
+
+	LockRelationOid(stream->rows_relid, ShareLock);
+	if (OidIsValid(time_index(stream->rows_relid)))
+		return;
+	weir_catalog_open(&scope);
+	weir_catalog_exec("CREATE INDEX ON %s (" WEIR_COL_EVENT_TIME ")", weir_relation_name(stream->rows_relid));
+	CommandCounterIncrement();
+	index = time_index(stream->rows_relid);
+	foreach(lc, weir_segments_all(stream->relid))
+	{
+		if (lfirst_oid(lc) != stream->rows_relid)
+			clone_index(index, stream->rows_relid, lfirst_oid(lc));
+	}
 	weir_catalog_close(&scope);
 }
 

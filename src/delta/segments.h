@@ -15,6 +15,7 @@ extern Oid	weir_segments_create_parent(Oid stream, bool keeps_rows);
 
 /* Gives segments that a new index or a change of owner of the stream concerns the same. */
 extern void weir_segments_clone_index(Oid stream, Oid index);
+extern void weir_segments_index_time(Stream *stream);	/* an index on event time, for views that read windows of kept rows */
 extern List *weir_segments_all(Oid stream);		/* weir.rows_N and every segment, as OIDs */
 
 /*

@@ -43,6 +43,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
@@ -453,10 +454,15 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	check_options(options, name);
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
 							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
+	if (options->start && shape->recompute && !shape->recompute->from_result)
+		weir_refuse(name, "weir.start: the rows that the topic still has would be needed beside those kept, to compute keys anew.",
+					"Leave out weir.start, or weir.seek(stream, 'earliest', rebuild => true) when the view is there.");
 	if (options->start)
 		check_replayable(shape);
 	weir_view_lock_streams(shape->streams);
-	weir_close_prepare(shape->streams, shape->finals || options->lateness);
+	weir_close_prepare(shape->streams, shape->finals || options->lateness || shape->recompute);
+	if (shape->recompute)
+		weir_recompute_index(shape);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
 	if (view->keep)

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/recompute.h"
 #include "view/shape.h"
 #include "worker/positions.h"
 
@@ -140,6 +141,8 @@ weir_explain(PG_FUNCTION_ARGS)
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "strategy: %s\nwhy: %s\nstreams: %s\n",
 					 shape->strategy, shape->why, stream_names(shape->streams));
+	if (shape->recompute)
+		appendStringInfo(&buf, "cost: %s\n", weir_recompute_cost(shape));
 	if (!shape->in_place)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
 	if (shape->joins_table)

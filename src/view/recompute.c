@@ -21,6 +21,7 @@
 #include "catalog/stream.h"
 #include "catalog/view.h"
 #include "compat.h"
+#include "delta/segments.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -410,6 +411,15 @@ trace_key(Recompute *recompute, TargetEntry *target)
 	return expr;
 }
 
+/* Is it the event-time column that decides what is kept? INSERTed rows may have any _timestamp. */
+static bool
+keeps_by_event_time(Oid stream)
+{
+	Stream	   *def = weir_stream_require(stream);
+
+	return def->event_time != NULL || def->server != NULL;
+}
+
 /* Takes note if a key is a window's bound over the event time of its stream. */
 static void
 note_window(Recompute *recompute, Expr *expr)
@@ -417,20 +427,24 @@ note_window(Recompute *recompute, Expr *expr)
 	Query	   *level = llast(recompute->levels);
 	ColumnOrigin origin = {0};
 	Var		   *var = (Var *) expr;
+	bool		beside;			/* start and end are columns of this level's FROM */
 
 	if (!weir_trace_column(level, (Node *) expr, &origin) || origin.window == 0 || !origin.event_time)
 		return;
-	if (origin.window == 2)
-	{
-		/* its start stands beside it */
-		if (!IsA(var, Var) || !weir_is_window(rt_fetch(var->varno, level->rtable)))
-			return;
-		var = copyObject(var);
-		var->varattno = 1;
-	}
+	if (!keeps_by_event_time(origin.stream))
+		return;
+	beside = IsA(var, Var) && weir_is_window(rt_fetch(var->varno, level->rtable));
+	if (!beside && origin.window != 1)
+		return;
 	recompute->windowed = true;
 	recompute->stream = origin.stream;
-	recompute->window_start = (Expr *) copyObject(var);
+	recompute->window_start = copyObject(expr);
+	if (beside)
+	{
+		((Var *) recompute->window_start)->varattno = 1;
+		recompute->window_end = copyObject(recompute->window_start);
+		((Var *) recompute->window_end)->varattno = 2;
+	}
 }
 
 static bool
@@ -683,6 +697,27 @@ weir_recompute_filter(ViewShape *shape, LateRule *rule)
 	weir_late_filter(&lowest, rule);
 	weir_late_filter(shape, rule);
 	shape->late = lowest.late;
+}
+
+/* weir_recompute_index gives the kept rows an index that finds those of a window. */
+void
+weir_recompute_index(ViewShape *shape)
+{
+	if (shape->recompute->windowed && !shape->recompute->from_result)
+		weir_segments_index_time(weir_stream_require(shape->recompute->stream));
+}
+
+/* weir_recompute_cost says for weir.explain what a batch costs. */
+const char *
+weir_recompute_cost(ViewShape *shape)
+{
+	Recompute  *recompute = shape->recompute;
+
+	if (recompute->from_result)
+		return "per touched key, its rows in the result; writers take turns";
+	if (recompute->windowed)
+		return "per batch, the kept rows of all touched windows, found by their event time; writers take turns";
+	return "per batch, all kept rows, or those of the touched keys where the stream has an index on the key and it is NOT NULL; writers take turns";
 }
 
 /* weir_recompute_analyse understands a query over deltas; raises 0A000 if new rows may change any row of the result. */

@@ -36,9 +36,10 @@ typedef struct Recompute
 	bool		windowed;		/* a window over event time is in the key */
 	Oid			stream;			/* windowed: its stream */
 	Expr	   *window_start;	/* windowed: at the lowest level */
+	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
 	bool		hashed;			/* columns that may be NULL are compared by a hash first */
 	bool		from_result;	/* old result and delta are enough: no kept rows are read */
-	Query	   *touched;		/* keys, then window_start, of each row of the delta */
+	Query	   *touched;		/* keys, then window_start and window_end as far as they are there, of each row of the delta */
 	Query	   *rows;			/* result rows of the keys in WEIR_TOUCHED */
 } Recompute;
 
@@ -46,6 +47,8 @@ typedef struct Recompute
 extern bool weir_recompute_prepare(Query **query);
 extern void weir_recompute_analyse(ViewShape *shape);
 extern void weir_recompute_filter(ViewShape *shape, LateRule *rule);
+extern void weir_recompute_index(ViewShape *shape);
+extern const char *weir_recompute_cost(ViewShape *shape);
 extern bool weir_recompute_is_key(ViewShape *shape, TargetEntry *target);
 extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
 
@@ -64,7 +67,7 @@ extern WindowFunc *weir_rank_condition(Query *level, Query *next, int rtindex, N
 
 /* recompute_statement.c */
 extern char *weir_touched_reference(Recompute *recompute);
-extern char *weir_touched_match(ViewShape *shape, List *names);
+extern char *weir_touched_rows(ViewShape *shape, Oid result, List *names, const char *columns);
 extern Query *weir_recompute_statement(ViewShape *shape, Oid result);
 
 #endif							/* WEIR_RECOMPUTE_H */

@@ -4,10 +4,11 @@
  *
  * touched ⇒ recompute_statement ⇒ apply. One statement, as for the other
  * strategies:
- *	  WITH weir_touched AS (SELECT DISTINCT keys of the delta),
+ *	  WITH weir_touched AS (keys of the delta, each once),
  *	  weir_new AS (the definition over the kept rows of these keys),
  * and, where the result has a unique key,
- *	  weir_gone AS (DELETE FROM v, rows of these keys that weir_new has not)
+ *	  weir_old AS (SELECT ctid, unique key FROM v, rows of these keys),
+ *	  weir_gone AS (DELETE FROM v, rows of weir_old whose unique key weir_new has not)
  *	  INSERT INTO v SELECT ... FROM weir_new ON CONFLICT DO UPDATE ... WHERE changed
  * else the difference of old and new rows as multisets:
  *	  weir_old AS (SELECT ctid ... FROM v, rows of these keys),
@@ -38,7 +39,8 @@ typedef struct Text
 {
 	ViewShape  *shape;
 	Recompute  *recompute;
-	const char *table;			/* the view's, qualified */
+	Oid			result;			/* the view's table */
+	const char *table;			/* its name, qualified */
 	List	   *names;			/* of char *: its columns */
 	int			ncolumns;
 } Text;
@@ -80,7 +82,16 @@ name_of(Text *text, TargetEntry *target)
 	return psprintf("t.%s", quote_identifier(list_nth(text->names, target->resno - 1)));
 }
 
-/* SELECT DISTINCT keys of the delta */
+/* Names of the columns that follow the keys. */
+static const char *
+window_columns(Recompute *recompute)
+{
+	if (recompute->window_end)
+		return ", w, e";
+	return recompute->windowed ? ", w" : "";
+}
+
+/* The keys of the delta, each once. */
 static void
 append_touched(StringInfo buf, Text *text)
 {
@@ -100,9 +111,12 @@ append_touched(StringInfo buf, Text *text)
 	appendStringInfo(buf, "WITH " WEIR_TOUCHED " AS MATERIALIZED (SELECT *");
 	if (recompute->hashed)
 		appendStringInfo(buf, ", pg_catalog.hash_record_extended(ROW(%s), 0) AS h", nullable.data);
-	appendStringInfo(buf, "\n FROM (SELECT DISTINCT %s FROM %s AS " WEIR_KEYS "(%s%s)",
-					 columns_list(WEIR_KEYS ".", nkeys), weir_statement_placeholder(recompute->touched->targetList),
-					 columns_list("", nkeys), recompute->windowed ? ", w" : "");
+	appendStringInfo(buf, "\n FROM (SELECT %s%s%s FROM %s AS " WEIR_KEYS "(%s%s)",
+					 columns_list(WEIR_KEYS ".", nkeys),
+					 recompute->windowed ? ", pg_catalog.min(" WEIR_KEYS ".w) AS w" : "",
+					 recompute->window_end ? ", pg_catalog.max(" WEIR_KEYS ".e) AS e" : "",
+					 weir_statement_placeholder(recompute->touched->targetList),
+					 columns_list("", nkeys), window_columns(recompute));
 	if (recompute->windowed && !recompute->from_result)
 	{
 		bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
@@ -111,12 +125,12 @@ append_touched(StringInfo buf, Text *text)
 						 zoned ? WEIR_KEYS ".w" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_KEYS ".w)",
 						 recompute->stream);
 	}
-	appendStringInfoString(buf, ") AS k)");
+	appendStringInfo(buf, "\n GROUP BY %s) AS k)", columns_list(WEIR_KEYS ".", nkeys));
 }
 
-/* weir_touched_match: the rows t of the view's table (its columns' names are given) that have a touched key k. */
-char *
-weir_touched_match(ViewShape *shape, List *names)
+/* Conditions under which row t of the view's table has the touched key k. null_safe: NULL is equal to NULL. */
+static char *
+key_match(ViewShape *shape, List *names, bool null_safe)
 {
 	StringInfoData buf;
 	int			i = 0;
@@ -128,17 +142,56 @@ weir_touched_match(ViewShape *shape, List *names)
 		TouchKey   *key = lfirst(lc);
 
 		appendStringInfo(&buf, "%s%s", i ? " AND " : "",
-						 weir_match_text(psprintf("t.%s", quote_identifier(list_nth(names, key->target->resno - 1))), psprintf("k.c%d", i + 1),
-										 exprType((Node *) key->expr), key->never_null));
+						 weir_match_text(psprintf("t.%s", quote_identifier(list_nth(names, key->target->resno - 1))),
+										 psprintf("k.c%d", i + 1), exprType((Node *) key->expr),
+										 key->never_null || !null_safe));
 		i++;
 	}
 	return buf.data;
 }
 
+/*
+ * weir_touched_rows selects from the view's table (its columns' names are given) the rows t
+ * with a touched key. Keys without NULL, most of them, go by plain equality, which can use
+ * the index; those with one have an arm of their own.
+ */
+char *
+weir_touched_rows(ViewShape *shape, Oid result, List *names, const char *columns)
+{
+	const char *touched = weir_touched_reference(shape->recompute);
+	const char *table = weir_relation_name(result);
+	StringInfoData nulls;
+	int			i = 0;
+	ListCell   *lc;
+
+	initStringInfo(&nulls);
+	foreach(lc, shape->recompute->keys)
+	{
+		i++;
+		if (!((TouchKey *) lfirst(lc))->never_null)
+			appendStringInfo(&nulls, "%sk.c%d IS NULL", nulls.len ? " OR " : "", i);
+	}
+	if (nulls.len == 0)
+		return psprintf("SELECT %s FROM %s AS t, %s AS k\n WHERE %s", columns, table, touched,
+						key_match(shape, names, false));
+	return psprintf("SELECT %s FROM %s AS t, %s AS k\n WHERE %s\n"
+					"UNION ALL SELECT %s FROM %s AS t, %s AS k\n WHERE (%s) AND %s",
+					columns, table, touched, key_match(shape, names, false),
+					columns, table, touched, nulls.data, key_match(shape, names, true));
+}
+
+/* A row, or its key, as text: equal texts are equal values, NULLs included. */
+static char *
+row_text(const char *columns)
+{
+	return psprintf("CAST(ROW(%s) AS pg_catalog.text) COLLATE \"C\" AS r", columns);
+}
+
 /* --- with a unique key ------------------------------------------------------------- */
 
+/* The unique key as one text; columns: of the table t, or of n. */
 static char *
-unique_match(Text *text)
+unique_text(Text *text, bool of_table)
 {
 	StringInfoData buf;
 	ListCell   *lc;
@@ -147,21 +200,11 @@ unique_match(Text *text)
 	foreach(lc, text->shape->keys)
 	{
 		TargetEntry *target = lfirst(lc);
-		bool		never_null = false;
-		ListCell   *lk;
 
-		foreach(lk, text->recompute->keys)
-		{
-			TouchKey   *key = lfirst(lk);
-
-			if (key->target == target)
-				never_null = key->never_null;
-		}
-		appendStringInfo(&buf, "%s%s", buf.len ? " AND " : "",
-						 weir_match_text(name_of(text, target), psprintf("n.c%d", target->resno),
-										 exprType((Node *) target->expr), never_null));
+		appendStringInfo(&buf, "%s%s", buf.len ? ", " : "",
+						 of_table ? name_of(text, target) : psprintf("n.c%d", target->resno));
 	}
-	return buf.data;
+	return row_text(buf.data);
 }
 
 static void
@@ -206,9 +249,13 @@ append_unique(StringInfo buf, Text *text)
 	ListCell   *lc;
 	const char *comma = "\n ORDER BY ";
 
-	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t USING " WEIR_TOUCHED " AS k\n WHERE %s"
-					 " AND NOT EXISTS (SELECT FROM " WEIR_NEW " AS n WHERE %s))\n",
-					 text->table, weir_touched_match(text->shape, text->names), unique_match(text));
+	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (%s)",
+					 weir_touched_rows(text->shape, text->result, text->names,
+									   psprintf("t.ctid AS id, %s", unique_text(text, true))));
+	appendStringInfo(buf, ",\n weir_stays AS MATERIALIZED (SELECT %s FROM " WEIR_NEW " AS n)", unique_text(text, false));
+	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
+					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_stays AS n WHERE o.r OPERATOR(pg_catalog.=) n.r))))\n",
+					 text->table);
 	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM " WEIR_NEW " AS n", text->table,
 					 table_columns(text, "", false), columns_list("n.", text->ncolumns));
 	foreach(lc, text->shape->keys)
@@ -228,12 +275,6 @@ row_identity(const char *columns)
 	return psprintf("x.r, pg_catalog.row_number() OVER (PARTITION BY x.r) AS d, %s", columns);
 }
 
-static char *
-row_text(const char *columns)
-{
-	return psprintf("CAST(ROW(%s) AS pg_catalog.text) COLLATE \"C\" AS r", columns);
-}
-
 static void
 append_multiset(StringInfo buf, Text *text)
 {
@@ -242,9 +283,10 @@ append_multiset(StringInfo buf, Text *text)
 
 	appendStringInfo(buf, ",\n weir_numbered AS MATERIALIZED (SELECT %s FROM (SELECT n.*, %s FROM " WEIR_NEW " AS n) AS x)",
 					 row_identity(columns_list("x.", text->ncolumns)), row_text(columns));
-	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (SELECT t.ctid AS id, %s FROM %s AS t, " WEIR_TOUCHED " AS k\n WHERE %s) AS x)",
-					 row_identity("x.id"), row_text(table_columns(text, "t.", false)),
-					 text->table, weir_touched_match(text->shape, text->names));
+	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (%s) AS x)",
+					 row_identity("x.id"),
+					 weir_touched_rows(text->shape, text->result, text->names,
+									   psprintf("t.ctid AS id, %s", row_text(table_columns(text, "t.", false)))));
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
 					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s)))\n RETURNING 1)\n",
 					 text->table, same);
@@ -264,7 +306,12 @@ weir_touched_reference(Recompute *recompute)
 
 	foreach(lc, recompute->keys)
 		targets = lappend(targets, makeTargetEntry(((TouchKey *) lfirst(lc))->expr, list_length(targets) + 1, NULL, false));
-	return psprintf("(SELECT * FROM %s AS " WEIR_TOUCHED_REFERENCE ")", weir_statement_placeholder(targets));
+	if (recompute->windowed)
+		targets = lappend(targets, makeTargetEntry(recompute->window_start, list_length(targets) + 1, NULL, false));
+	if (recompute->window_end)
+		targets = lappend(targets, makeTargetEntry(recompute->window_end, list_length(targets) + 1, NULL, false));
+	return psprintf("(SELECT * FROM %s AS " WEIR_TOUCHED_REFERENCE "(%s%s))", weir_statement_placeholder(targets),
+					columns_list("", list_length(recompute->keys)), window_columns(recompute));
 }
 
 typedef struct Resolve
@@ -311,6 +358,7 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	Query	   *query;
 	Resolve		resolve = {recompute, 0};
 
+	text.result = result;
 	text.table = weir_relation_name(result);
 	text.names = weir_statement_columns(result, shape->query->targetList);
 	text.ncolumns = list_length(text.names);
@@ -328,5 +376,6 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	weir_statement_splice(query, WEIR_KEYS, copyObject(recompute->touched));
 	weir_statement_splice(query, WEIR_ROWS, copyObject(rows));
 	(void) query_tree_walker(query, resolve_walker, &resolve, QTW_EXAMINE_RTES_BEFORE);
+	linitial_node(CommonTableExpr, query->cteList)->cterefcount = 1;	/* at least; it is materialized anyway */
 	return query;
 }

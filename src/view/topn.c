@@ -280,6 +280,7 @@ old_and_new(ViewShape *shape, Oid result, Query *added, List *columns)
 	List	   *names = weir_statement_columns(result, shape->query->targetList);
 	StringInfoData buf;
 	StringInfoData aliases;
+	StringInfoData stored;
 	Query	   *query;
 	ListCell   *lc;
 	int			i = 0;
@@ -288,13 +289,12 @@ old_and_new(ViewShape *shape, Oid result, Query *added, List *columns)
 	for (i = 1; i <= list_length(columns); i++)
 		appendStringInfo(&aliases, "%sc%d", i > 1 ? ", " : "", i);
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT %s FROM %s AS weir_added(%s)\nUNION ALL SELECT ", aliases.data,
+	appendStringInfo(&buf, "SELECT %s FROM %s AS weir_added(%s)\nUNION ALL ", aliases.data,
 					 weir_statement_placeholder(added->targetList), aliases.data);
-	i = 0;
+	initStringInfo(&stored);
 	foreach(lc, columns)
-		appendStringInfo(&buf, "%st.%s", i++ ? ", " : "", quote_identifier(list_nth(names, lfirst_int(lc) - 1)));
-	appendStringInfo(&buf, " FROM %s AS t, %s AS k WHERE %s", weir_relation_name(result),
-					 weir_touched_reference(shape->recompute), weir_touched_match(shape, names));
+		appendStringInfo(&stored, "%st.%s", stored.len ? ", " : "", quote_identifier(list_nth(names, lfirst_int(lc) - 1)));
+	appendStringInfoString(&buf, weir_touched_rows(shape, result, names, stored.data));
 	query = weir_statement_parse(buf.data);
 	weir_statement_splice(query, "weir_added", added);
 	return query;

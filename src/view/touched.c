@@ -76,6 +76,9 @@ touched_query(Recompute *recompute)
 	if (recompute->windowed)
 		targets = lappend(targets, makeTargetEntry(copyObject(recompute->window_start),
 												   list_length(targets) + 1, pstrdup("w"), false));
+	if (recompute->window_end)
+		targets = lappend(targets, makeTargetEntry(copyObject(recompute->window_end),
+												   list_length(targets) + 1, pstrdup("e"), false));
 	return weir_recompute_linear_part(llast(recompute->levels), targets);
 }
 
@@ -139,6 +142,15 @@ int8_equal(void)
 	return lookup_type_cache(INT8OID, TYPECACHE_EQ_OPR)->eq_opr;
 }
 
+static void
+add_column(RangeTblEntry *rte, List **names, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	*names = lappend(*names, makeString(pstrdup(name)));
+	rte->coltypes = lappend_oid(rte->coltypes, type);
+	rte->coltypmods = lappend_int(rte->coltypmods, typmod);
+	rte->colcollations = lappend_oid(rte->colcollations, collation);
+}
+
 /* weir_touched_rte: WEIR_TOUCHED as a FROM item, levels below the statement that defines it. */
 RangeTblEntry *
 weir_touched_rte(Recompute *recompute, int levels)
@@ -154,18 +166,15 @@ weir_touched_rte(Recompute *recompute, int levels)
 	{
 		Node	   *expr = (Node *) ((TouchKey *) lfirst(lc))->expr;
 
-		names = lappend(names, makeString(psprintf("c%d", list_length(names) + 1)));
-		rte->coltypes = lappend_oid(rte->coltypes, exprType(expr));
-		rte->coltypmods = lappend_int(rte->coltypmods, exprTypmod(expr));
-		rte->colcollations = lappend_oid(rte->colcollations, exprCollation(expr));
+		add_column(rte, &names, psprintf("c%d", list_length(names) + 1), exprType(expr),
+				   exprTypmod(expr), exprCollation(expr));
 	}
+	if (recompute->windowed)
+		add_column(rte, &names, "w", exprType((Node *) recompute->window_start), -1, InvalidOid);
+	if (recompute->window_end)
+		add_column(rte, &names, "e", exprType((Node *) recompute->window_end), -1, InvalidOid);
 	if (recompute->hashed)
-	{
-		names = lappend(names, makeString(pstrdup("h")));
-		rte->coltypes = lappend_oid(rte->coltypes, INT8OID);
-		rte->coltypmods = lappend_int(rte->coltypmods, -1);
-		rte->colcollations = lappend_oid(rte->colcollations, InvalidOid);
-	}
+		add_column(rte, &names, "h", INT8OID, -1, InvalidOid);
 	rte->eref = makeAlias(WEIR_TOUCHED, names);
 	rte->inFromCl = true;
 	return rte;
@@ -203,7 +212,7 @@ touched_condition(Recompute *recompute, int levels)
 	if (recompute->hashed)
 		conditions = lappend(conditions,
 							 make_opclause(int8_equal(), BOOLOID, false, hash_expr(nullable),
-										   (Expr *) makeVar(1, attno + 1, INT8OID, -1, InvalidOid, 0),
+										   (Expr *) makeVar(1, attno + 1 + (recompute->windowed ? 1 : 0) + (recompute->window_end ? 1 : 0), INT8OID, -1, InvalidOid, 0),
 										   InvalidOid, InvalidOid));
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
@@ -274,12 +283,37 @@ no_permissions_walker(Node *node, void *context)
 	return expression_tree_walker(node, no_permissions_walker, context);
 }
 
+/* min(w) or max(e) of the touched keys, as a timestamptz */
+static char *
+span_bound(Recompute *recompute, const char *bound)
+{
+	bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
+
+	return psprintf("(SELECT %s%s%s FROM %s AS x)", zoned ? "" : "pg_catalog.timezone('UTC'::pg_catalog.text, ",
+					bound, zoned ? "" : ")", weir_touched_reference(recompute));
+}
+
+/* WHERE for kept rows: what the windows of the touched keys span. Their index on event time finds these. */
+static char *
+touched_span(Recompute *recompute)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "\n WHERE r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) %s",
+					 span_bound(recompute, "pg_catalog.min(x.w)"));
+	if (recompute->window_end)
+		appendStringInfo(&buf, " AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<) %s",
+						 span_bound(recompute, "pg_catalog.max(x.e)"));
+	return buf.data;
+}
+
 /*
  * rows_query selects a stream's kept rows with the columns of its delta. SELECT on the stream itself is
  * checked with the rest of the query; the tables behind it are weir's.
  */
 static Query *
-rows_query(RangeTblEntry *delta)
+rows_query(RangeTblEntry *delta, Recompute *recompute)
 {
 	Oid			relid = strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
 	Stream	   *stream = weir_stream_require(relid);
@@ -304,9 +338,10 @@ rows_query(RangeTblEntry *delta)
 		if (strcmp(name, WEIR_COL_EVENT_TIME) == 0)
 			event_time = i;
 	}
-	appendStringInfo(&buf, " FROM %s AS r\nUNION ALL SELECT %s FROM %s AS " WEIR_UNKEPT "(%s)"
+	appendStringInfo(&buf, " FROM %s AS r%s\nUNION ALL SELECT %s FROM %s AS " WEIR_UNKEPT "(%s)"
 					 " WHERE c%d OPERATOR(pg_catalog.<) (SELECT weir.kept_from(%u))",
-					 weir_relation_name(stream->rows_relid), columns.data,
+					 weir_relation_name(stream->rows_relid), relid == recompute->stream ? touched_span(recompute) : "",
+					 columns.data,
 					 weir_statement_placeholder(unkept->targetList), columns.data, event_time, relid);
 	query = weir_statement_parse(buf.data);
 	(void) no_permissions_walker((Node *) query, NULL);
@@ -315,7 +350,7 @@ rows_query(RangeTblEntry *delta)
 }
 
 static bool
-kept_rows_walker(Node *node, void *context)
+kept_rows_walker(Node *node, Recompute *recompute)
 {
 	if (node == NULL)
 		return false;
@@ -325,7 +360,7 @@ kept_rows_walker(Node *node, void *context)
 
 		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
 		{
-			Query	   *query = rows_query(rte);
+			Query	   *query = rows_query(rte, recompute);
 
 			rte->rtekind = RTE_SUBQUERY;
 			rte->subquery = query;
@@ -336,8 +371,8 @@ kept_rows_walker(Node *node, void *context)
 		return false;
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, kept_rows_walker, context, QTW_EXAMINE_RTES_AFTER);
-	return expression_tree_walker(node, kept_rows_walker, context);
+		return query_tree_walker((Query *) node, kept_rows_walker, recompute, QTW_EXAMINE_RTES_AFTER);
+	return expression_tree_walker(node, kept_rows_walker, recompute);
 }
 
 /* The definition over the kept rows of the touched keys. */
@@ -356,7 +391,7 @@ rows_of_touched_keys(ViewShape *shape)
 		level = rt_fetch(lfirst_int(lc), level->rtable)->subquery;
 		depth++;
 	}
-	(void) kept_rows_walker((Node *) query, NULL);
+	(void) kept_rows_walker((Node *) query, recompute);
 	condition = touched_condition(recompute, depth);
 	level->jointree->quals = level->jointree->quals == NULL ? (Node *) condition :
 		(Node *) makeBoolExpr(AND_EXPR, list_make2(level->jointree->quals, condition), -1);
