@@ -37,7 +37,7 @@ sub shared
 {
 	return $shared if defined $shared;
 	$shared =
-	  defined $ENV{WEIR_KAFKA}
+	  $ENV{WEIR_KAFKA}
 	  ? bless({ bootstrap => $ENV{WEIR_KAFKA} }, 'WeirKafka')
 	  : WeirKafka->own;
 	return $shared;
