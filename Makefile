@@ -29,3 +29,6 @@ override with_llvm := no
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# a changed header rebuilds everything: a struct that two files see differently is no fun
+$(OBJS): $(wildcard src/*.h src/*/*.h)

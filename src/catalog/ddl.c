@@ -576,6 +576,15 @@ handle_alter_database(Utility *u)
 	weir_launcher_wake();
 }
 
+/* ALTER SERVER and user mappings: workers connect anew. */
+static void
+handle_server(Utility *u)
+{
+	pass_on(u);
+	if (weir_installed())
+		weir_catalog_changed();
+}
+
 /* ---- the hook ---- */
 
 typedef struct Handler
@@ -597,6 +606,10 @@ static const Handler handlers[] = {
 	{T_RefreshMatViewStmt, handle_refresh},
 	{T_DropStmt, handle_drop},
 	{T_CreateExtensionStmt, handle_create_extension},
+	{T_AlterForeignServerStmt, handle_server},
+	{T_CreateUserMappingStmt, handle_server},
+	{T_AlterUserMappingStmt, handle_server},
+	{T_DropUserMappingStmt, handle_server},
 	{T_CreatedbStmt, handle_create_database},
 	{T_DropdbStmt, handle_drop_database},
 	{T_AlterDatabaseStmt, handle_alter_database},

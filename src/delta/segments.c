@@ -36,6 +36,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/sequence.h"
 #include "commands/tablecmds.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -148,17 +149,14 @@ static Oid
 create_segment(Oid stream, Oid rows)
 {
 	Oid			segment;
-	char	   *name = NULL;
+	char	   *name;
 	Relation	rel;
 	List	   *indexes;
 	ListCell   *lc;
 
-	for (int i = 1; name == NULL; i++)
-	{
-		name = psprintf("segment_%u_%d", stream, i);
-		if (OidIsValid(get_relname_relid(name, weir_schema_oid())))
-			name = NULL;
-	}
+	/* a number that no other session has, so that two may make segments at once */
+	name = psprintf("segment_%u_" INT64_FORMAT, stream,
+					nextval_internal(get_relname_relid("arrival", weir_schema_oid()), false));
 	segment = create_child(rows, name, "", get_rel_persistence(stream), weir_compat_relation_owner(stream));
 	rel = table_open(stream, NoLock);
 	indexes = RelationGetIndexList(rel);
