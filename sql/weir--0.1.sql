@@ -505,6 +505,76 @@ CREATE FUNCTION weir.closing_until() RETURNS timestamptz
 COMMENT ON FUNCTION weir.closing_until() IS 'internal: up to when windows of the view at hand are closed now';
 
 ----------------------------------------------------------------------
+-- Continuous views: aggregates that need no kept rows
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.top_step(anyarray, anyelement, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_top_step';
+COMMENT ON FUNCTION weir.top_step(anyarray, anyelement, integer) IS 'internal: transition function of weir.top';
+CREATE AGGREGATE weir.top(anyelement, integer) (SFUNC = weir.top_step, STYPE = anyarray, PARALLEL = SAFE);
+COMMENT ON AGGREGATE weir.top(anyelement, integer) IS 'the n greatest values, greatest first';
+CREATE FUNCTION weir.top_step(anyarray, anyelement, integer, boolean) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_top_step';
+COMMENT ON FUNCTION weir.top_step(anyarray, anyelement, integer, boolean) IS 'internal: transition function of weir.top';
+CREATE AGGREGATE weir.top(anyelement, integer, boolean) (SFUNC = weir.top_step, STYPE = anyarray, PARALLEL = SAFE);
+COMMENT ON AGGREGATE weir.top(anyelement, integer, boolean) IS 'the n greatest values, greatest first, each once if the third argument is true';
+CREATE FUNCTION weir.top_merge(anyarray, anyarray, integer, boolean DEFAULT false) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_top_merge';
+COMMENT ON FUNCTION weir.top_merge(anyarray, anyarray, integer, boolean) IS 'internal: merges two results of weir.top';
+
+CREATE FUNCTION weir.bottom_step(anyarray, anyelement, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_bottom_step';
+COMMENT ON FUNCTION weir.bottom_step(anyarray, anyelement, integer) IS 'internal: transition function of weir.bottom';
+CREATE AGGREGATE weir.bottom(anyelement, integer) (SFUNC = weir.bottom_step, STYPE = anyarray, PARALLEL = SAFE);
+COMMENT ON AGGREGATE weir.bottom(anyelement, integer) IS 'the n least values, least first';
+CREATE FUNCTION weir.bottom_step(anyarray, anyelement, integer, boolean) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_bottom_step';
+COMMENT ON FUNCTION weir.bottom_step(anyarray, anyelement, integer, boolean) IS 'internal: transition function of weir.bottom';
+CREATE AGGREGATE weir.bottom(anyelement, integer, boolean) (SFUNC = weir.bottom_step, STYPE = anyarray, PARALLEL = SAFE);
+COMMENT ON AGGREGATE weir.bottom(anyelement, integer, boolean) IS 'the n least values, least first, each once if the third argument is true';
+CREATE FUNCTION weir.bottom_merge(anyarray, anyarray, integer, boolean DEFAULT false) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_bottom_merge';
+COMMENT ON FUNCTION weir.bottom_merge(anyarray, anyarray, integer, boolean) IS 'internal: merges two results of weir.bottom';
+
+CREATE FUNCTION weir.list_step(anyarray, anyelement, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_list_step';
+COMMENT ON FUNCTION weir.list_step(anyarray, anyelement, integer) IS 'internal: transition function of weir.list';
+CREATE AGGREGATE weir.list(anyelement, integer) (SFUNC = weir.list_step, STYPE = anyarray);
+COMMENT ON AGGREGATE weir.list(anyelement, integer) IS 'the first n values to arrive, in order, NULLs included';
+CREATE FUNCTION weir.list_merge(anyarray, anyarray, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_list_merge';
+COMMENT ON FUNCTION weir.list_merge(anyarray, anyarray, integer) IS 'internal: merges two results of weir.list';
+CREATE FUNCTION weir.first_step(anyarray, anyelement, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_list_step';
+COMMENT ON FUNCTION weir.first_step(anyarray, anyelement, integer) IS 'internal: transition function of weir.first';
+CREATE AGGREGATE weir.first(anyelement, integer) (SFUNC = weir.first_step, STYPE = anyarray);
+COMMENT ON AGGREGATE weir.first(anyelement, integer) IS 'the first n values to arrive, first one first, NULLs included';
+CREATE FUNCTION weir.first_merge(anyarray, anyarray, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_list_merge';
+COMMENT ON FUNCTION weir.first_merge(anyarray, anyarray, integer) IS 'internal: merges two results of weir.first';
+CREATE FUNCTION weir.last_step(anyarray, anyelement, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_last_step';
+COMMENT ON FUNCTION weir.last_step(anyarray, anyelement, integer) IS 'internal: transition function of weir.last';
+CREATE AGGREGATE weir.last(anyelement, integer) (SFUNC = weir.last_step, STYPE = anyarray);
+COMMENT ON AGGREGATE weir.last(anyelement, integer) IS 'the last n values to arrive, last one first, NULLs included';
+CREATE FUNCTION weir.last_merge(anyarray, anyarray, integer) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_last_merge';
+COMMENT ON FUNCTION weir.last_merge(anyarray, anyarray, integer) IS 'internal: merges two results of weir.last';
+CREATE FUNCTION weir.only_value(anyarray) RETURNS anyelement
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1[1]';
+COMMENT ON FUNCTION weir.only_value(anyarray) IS 'internal: final function of weir.first and weir.last';
+CREATE FUNCTION weir.first_step(anyarray, anyelement) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_list_step';
+COMMENT ON FUNCTION weir.first_step(anyarray, anyelement) IS 'internal: transition function of weir.first';
+CREATE AGGREGATE weir.first(anyelement) (SFUNC = weir.first_step, STYPE = anyarray, FINALFUNC = weir.only_value);
+COMMENT ON AGGREGATE weir.first(anyelement) IS 'the first value to arrive, NULL included';
+CREATE FUNCTION weir.last_step(anyarray, anyelement) RETURNS anyarray
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_last_step';
+COMMENT ON FUNCTION weir.last_step(anyarray, anyelement) IS 'internal: transition function of weir.last';
+CREATE AGGREGATE weir.last(anyelement) (SFUNC = weir.last_step, STYPE = anyarray, FINALFUNC = weir.only_value);
+COMMENT ON AGGREGATE weir.last(anyelement) IS 'the last value to arrive, NULL included';
+
+----------------------------------------------------------------------
 -- Continuous views: to look into them
 ----------------------------------------------------------------------
 

@@ -22,6 +22,8 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
@@ -108,6 +110,60 @@ callable_from_sql(Oid combinefn)
 		combinefn != F_MULTIRANGE_INTERSECT_AGG_TRANSFN;
 }
 
+static bool
+is_own_aggregate(Aggref *agg)
+{
+	return OidIsValid(weir_extension_oid()) &&
+		getExtensionOfObject(ProcedureRelationId, agg->aggfnoid) == weir_extension_oid();
+}
+
+/* weir_aggregate_by_arrival: does a result depend on the order in which rows arrived (weir.first, weir.last, weir.list)? */
+bool
+weir_aggregate_by_arrival(Aggref *agg)
+{
+	const char *name = get_func_name(agg->aggfnoid);
+
+	return (strcmp(name, "first") == 0 || strcmp(name, "last") == 0 || strcmp(name, "list") == 0) &&
+		is_own_aggregate(agg);
+}
+
+/* weir.first(x) or weir.last(x)? */
+static bool
+is_single_value(Aggref *agg)
+{
+	return weir_aggregate_by_arrival(agg) && get_func_nargs(agg->aggfnoid) == 1;
+}
+
+/*
+ * weir_aggregate_own returns how two results of weir.top(), weir.bottom() or weir.list() merge, as
+ * SQL; the two places for them are %s. NULL if it is another aggregate, or its limits are no constants.
+ */
+char *
+weir_aggregate_own(Aggref *agg)
+{
+	const char *name = get_func_name(agg->aggfnoid);
+	StringInfoData buf;
+
+	if (strcmp(name, "top") != 0 && strcmp(name, "bottom") != 0 && !weir_aggregate_by_arrival(agg))
+		return NULL;
+	if (!is_own_aggregate(agg) || agg->args == NIL || get_func_nargs(agg->aggfnoid) < 2)
+		return NULL;
+	initStringInfo(&buf);
+	for (int i = 1; i < get_func_nargs(agg->aggfnoid); i++)
+	{
+		Const	   *limit = (Const *) list_nth_node(TargetEntry, agg->args, i)->expr;
+
+		if (!IsA(limit, Const) || limit->constisnull)
+			return NULL;
+		if (limit->consttype == BOOLOID)
+			appendStringInfoString(&buf, DatumGetBool(limit->constvalue) ? ", true" : ", false");
+		else
+			appendStringInfo(&buf, ", %d", DatumGetInt32(limit->constvalue));
+	}
+	appendStringInfoChar(&buf, ')');
+	return psprintf("weir.%s_merge(%%s, %%s%s", name, buf.data);
+}
+
 /* merge_in_place tells how two results of an aggregate merge into one; false if results are not enough. */
 static bool
 merge_in_place(Aggref *agg, MergeKind *merge)
@@ -130,6 +186,11 @@ merge_in_place(Aggref *agg, MergeKind *merge)
 		case F_SUM_INTERVAL:
 			*merge = MERGE_PLUS;
 			return true;
+	}
+	if (weir_aggregate_own(agg) != NULL)
+	{
+		*merge = MERGE_OWN;
+		return true;
 	}
 	read_aggregate(agg, &info);
 	if (OidIsValid(info.finalfn) || !OidIsValid(info.combinefn) ||
@@ -156,7 +217,7 @@ weir_aggregate_merges(Aggref *agg)
 
 	if (agg->aggkind != AGGKIND_NORMAL || agg->aggdistinct || agg->aggorder)
 		return false;
-	if (merge_in_place(agg, &merge) || is_split_avg(agg->aggfnoid))
+	if (merge_in_place(agg, &merge) || is_split_avg(agg->aggfnoid) || is_single_value(agg))
 		return true;
 	read_aggregate(agg, &info);
 	return OidIsValid(info.combinefn) && !info.polymorphic && agg->args != NIL &&
@@ -360,6 +421,34 @@ generic_state(ShapeContext *context, Aggref *agg)
 	return (Expr *) final;
 }
 
+/* weir.first(x) and weir.last(x) are kept as arrays of one value: NULL may be it. */
+static Expr *
+single_value(ShapeContext *context, Aggref *agg)
+{
+	Oid			types[2] = {ANYELEMENTOID, INT4OID};
+	Oid			array[1] = {ANYARRAYOID};
+	Oid			type = get_array_type(agg->aggtype);
+	Aggref	   *state;
+	Expr	   *one = (Expr *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(1), false, true);
+	ListCell   *lc;
+
+	if (!OidIsValid(type))
+		weir_refuse(context->shape->name, psprintf("There is no type for arrays of %s.", format_type_be(agg->aggtype)), NULL);
+	state = sibling(agg, own_function(get_func_name(agg->aggfnoid), 2, types), type);
+	foreach(lc, state->args)
+	{
+		TargetEntry *arg = lfirst(lc);
+
+		if (arg->resno > 1)
+			arg->resno++;
+	}
+	state->args = list_insert_nth(state->args, 1, makeTargetEntry(one, 2, NULL, false));
+	state->aggargtypes = lappend_oid(list_copy(state->aggargtypes), INT4OID);
+	return (Expr *) makeFuncExpr(own_function("only_value", 1, array), agg->aggtype,
+								 list_make1(merged_state(context, (Expr *) state, MERGE_OWN, state->aggfnoid)),
+								 agg->aggcollid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
 /* final_aggregate adds the states that an aggregate needs and returns its result over merged states. */
 static Expr *
 final_aggregate(ShapeContext *context, Aggref *agg)
@@ -375,6 +464,8 @@ final_aggregate(ShapeContext *context, Aggref *agg)
 	}
 	if (merge_in_place(plain, &merge))
 		return merged_state(context, (Expr *) plain, merge, plain->aggfnoid);
+	if (is_single_value(plain))
+		return single_value(context, plain);
 	result = split_avg(context, plain);
 	return result ? result : generic_state(context, plain);
 }
@@ -745,6 +836,7 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	shape->streams = weir_rewrite_streams(shape->query);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
 	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
+	weir_arrival_order(recompute ? weir_recompute_lowest(shape->query) : shape->query);
 	if (recompute)
 		weir_recompute_analyse(shape);
 	if (keep && !final)

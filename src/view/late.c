@@ -156,6 +156,15 @@ expose(Query *query, const char *column, LateRule *rule)
 	return (Expr *) makeVar(rtindex, attno, hidden_type(column), -1, InvalidOid, 0);
 }
 
+/* weir_late_expose passes a hidden column of the deltas up to a level, as a Var there. */
+Expr *
+weir_late_expose(Query *query, const char *column)
+{
+	LateRule	none = {0};
+
+	return expose(query, column, &none);
+}
+
 static Expr *
 minus_interval(Expr *time, Interval *span)
 {

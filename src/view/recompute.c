@@ -283,6 +283,18 @@ level_has_window(Query *level)
 	return false;
 }
 
+/* weir_recompute_lowest returns the lowest level that is not linear, as far as a chain leads there. */
+Query *
+weir_recompute_lowest(Query *query)
+{
+	int			rtindex;
+	Query	   *next;
+
+	while (not_linear_below(query) && (next = weir_recompute_stream_part(query, &rtindex)) != NULL)
+		query = next;
+	return query;
+}
+
 /* Fills recompute->levels and path. */
 static void
 find_levels(ViewShape *shape)

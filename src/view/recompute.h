@@ -45,6 +45,7 @@ typedef struct Recompute
 
 /* recompute.c */
 extern bool weir_recompute_prepare(Query **query);
+extern Query *weir_recompute_lowest(Query *query);
 extern void weir_recompute_analyse(ViewShape *shape);
 extern void weir_recompute_filter(ViewShape *shape, LateRule *rule);
 extern void weir_recompute_index(ViewShape *shape);

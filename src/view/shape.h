@@ -35,7 +35,8 @@ typedef enum MergeKind
 	MERGE_PLUS,					/* old + new, NULL: nothing yet */
 	MERGE_FUNCTION,				/* the aggregate's combine function, called plainly */
 	MERGE_COMBINE,				/* weir.combine(): the combine function wants an aggregate's context */
-	MERGE_STATE					/* weir.merge(): serialised transition states */
+	MERGE_STATE,				/* weir.merge(): serialised transition states */
+	MERGE_OWN					/* weir.top_merge() and its kin, with the limits of the call */
 } MergeKind;
 
 /* A column of the statement's partial result that is no group key. */
@@ -98,6 +99,11 @@ extern ViewShape *weir_shape_make(Query *definition, const char *name, bool fina
 extern Query *weir_shape_definition(Oid query_relid);
 extern Oid	weir_aggregate_combinefn(Oid agg);
 extern bool weir_aggregate_merges(Aggref *agg);
+extern char *weir_aggregate_own(Aggref *agg);
+extern bool weir_aggregate_by_arrival(Aggref *agg);
+
+/* arrival.c: weir.first, weir.last, weir.list of a level take rows as they arrived */
+extern void weir_arrival_order(Query *level);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
@@ -152,6 +158,7 @@ extern void weir_tumble_unfold(Query *query);
 
 /* late.c */
 extern bool weir_query_has_delta(Node *node);
+extern Expr *weir_late_expose(Query *query, const char *column);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 extern void weir_late_only_closed(Query *query);
 

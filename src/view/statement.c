@@ -113,6 +113,18 @@ name_list(const char *prefix, List *names)
 	return buf.data;
 }
 
+/* weir.top_merge(old, new, n) and its kin */
+static char *
+own_merge(Aggref *agg, const char *old, const char *new)
+{
+	char	   *form = weir_aggregate_own(agg);
+	char	   *first = strstr(form, "%s");
+	char	   *second = strstr(first + 2, "%s");
+
+	return psprintf("%.*s%s%.*s%s%s", (int) (first - form), form, old,
+					(int) (second - first - 2), first + 2, new, second + 2);
+}
+
 /* How a column takes in the delta's value, as SQL. */
 static char *
 merge_expression(StateColumn *state, const char *name)
@@ -134,6 +146,8 @@ merge_expression(StateColumn *state, const char *name)
 			return psprintf("weir.combine('%u'::pg_catalog.regprocedure, %s, %s)", state->agg, old, new);
 		case MERGE_STATE:
 			return psprintf("weir.merge('%u'::pg_catalog.regprocedure, %s, %s)", state->agg, old, new);
+		case MERGE_OWN:
+			return own_merge((Aggref *) state->partial, old, new);
 		case MERGE_FUNCTION:
 			break;
 	}
