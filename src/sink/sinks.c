@@ -13,7 +13,10 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
@@ -22,6 +25,7 @@
 #include "sink/collect.h"
 #include "sink/outbox.h"
 #include "sink/sink.h"
+#include "source/kafka_options.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -147,9 +151,11 @@ sinks_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent
 		forget_made();
 }
 
+/* A server was dropped, renamed, or another may use it: rights are looked at again. */
 static void
-sink_removed(Datum arg, int cacheid, uint32 hash)
+server_changed(Datum arg, int cacheid, uint32 hash)
 {
+	weir_sink_trigger_forget();
 	last_produced.id = 0;
 }
 
@@ -173,6 +179,19 @@ is_function(Oid function, const char *name)
 	return result;
 }
 
+/* DROP SERVER is refused, or takes the trigger along. */
+static void
+depend_on_server(SinkTrigger *trigger)
+{
+	ObjectAddress dependent;
+	ObjectAddress server;
+
+	ObjectAddressSet(dependent, TriggerRelationId, trigger->trigger);
+	ObjectAddressSet(server, ForeignServerRelationId,
+					 weir_kafka_server_oid(trigger->server, false));
+	recordDependencyOn(&dependent, &server, DEPENDENCY_NORMAL);
+}
+
 void
 weir_sink_check_trigger(Oid relid, const char *name)
 {
@@ -190,7 +209,10 @@ weir_sink_check_trigger(Oid relid, const char *name)
 			continue;
 		parsed = weir_sink_trigger_parse(rel, trigger, notify);
 		if (!notify)
+		{
+			depend_on_server(parsed);
 			(void) weir_sink_of_trigger(parsed);
+		}
 	}
 	table_close(rel, NoLock);
 }
@@ -203,5 +225,5 @@ weir_sink_init(void)
 	weir_collect_init();
 	RegisterXactCallback(sinks_xact, NULL);
 	RegisterSubXactCallback(sinks_subxact, NULL);
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, sink_removed, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_changed, (Datum) 0);
 }

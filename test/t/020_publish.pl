@@ -230,8 +230,18 @@ $node->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER kafka TO alice; $as_
 sent('with USAGE it works', "sink = 'alice.t.pub'");
 $node->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN SERVER kafka FROM alice');
 ($ret, $out, $err) = $node->psql('postgres', 'INSERT INTO alice.t VALUES (2)');
-like($err, qr/permission denied for foreign server kafka/, 'a right that was revoked counts for new sessions');
+like($err, qr/permission denied for foreign server kafka/, 'a right that was revoked counts at once');
 is($node->safe_psql('postgres', 'SET ROLE alice; SELECT sink FROM weir.stat_sinks'), 'alice.t.pub', 'a role sees its own sinks');
+
+# A server that triggers publish to stays; one whose address changes is followed.
+($ret, $out, $err) = $node->psql('postgres', 'DROP SERVER kafka');
+like($err, qr/trigger pub on table item depends on server kafka/, 'a server that is published to cannot just be dropped');
+my $bootstrap = kafka()->bootstrap;
+my $port = PostgreSQL::Test::Cluster::get_free_port();
+$node->safe_psql('postgres', "ALTER SERVER kafka OPTIONS (SET bootstrap_servers '127.0.0.1:$port'); INSERT INTO plain VALUES (5, 50)");
+eventually($node, "SELECT state FROM weir.stat_sinks WHERE sink = 'public.plain.ins'", 'brokers that do not answer show', 'waiting');
+$node->safe_psql('postgres', "ALTER SERVER kafka OPTIONS (SET bootstrap_servers '$bootstrap')");
+sent('the right address is followed', "sink = 'public.plain.ins'");
 
 # A dropped trigger's sink goes when all is sent; the database can be dropped.
 $node->safe_psql('postgres', 'DROP TABLE item');
