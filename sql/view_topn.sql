@@ -89,6 +89,23 @@ SELECT view, op, r FROM seen ORDER BY view, id;
 SELECT * FROM first ORDER BY k;
 SELECT * FROM top ORDER BY k, n;
 
+-- of equal rows the first to arrive is picked, and stays
+CREATE TABLE t (k int, at int, v text) WITH (weir.stream, weir.keep = '1 day');
+CREATE MATERIALIZED VIEW t1 WITH (weir.continuous) AS SELECT DISTINCT ON (k) k, v FROM t;
+CREATE MATERIALIZED VIEW t2 WITH (weir.continuous) AS SELECT k, at, v FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY at) AS n FROM t) q WHERE n <= 2;
+CREATE MATERIALIZED VIEW t3 WITH (weir.continuous) AS SELECT k, v FROM (SELECT *, row_number() OVER (PARTITION BY k) AS n FROM t) q WHERE n = 1;
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON t1 FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON t2 FOR EACH ROW EXECUTE FUNCTION see();
+TRUNCATE seen;
+INSERT INTO t VALUES (1, 5, 'z'), (2, 5, 'y'), (1, 5, 'x'), (2, 5, 'w'), (1, 5, 'v');
+INSERT INTO t VALUES (1, 5, 'a'), (2, 5, 'b'), (2, 5, 'c');
+INSERT INTO t VALUES (2, 4, 'd');
+SELECT * FROM t1 ORDER BY k;
+SELECT * FROM t2 ORDER BY k, at, v;
+TABLE t3 EXCEPT TABLE t1;
+SELECT view, op, r FROM seen ORDER BY view, id;
+SELECT * FROM weir.verify('t1') UNION ALL SELECT * FROM weir.verify('t2') UNION ALL SELECT * FROM weir.verify('t3');
+
 -- DELETE of kept rows changes nothing
 DELETE FROM a WHERE i < 100;
 INSERT INTO a VALUES (1000, 3, 'a', -1);

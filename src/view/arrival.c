@@ -1,9 +1,11 @@
 /*
  * arrival.c
- *	  weir.first, weir.last and weir.list in a continuous view take rows in the order of arrival.
+ *	  Where the order of rows is left open, it is that of arrival.
  *
- * rewrite ⇒ arrival ⇒ aggregates. Each such call without an ORDER BY of its own gets one, by
- * the hidden columns partition and offset, which are passed up to its level.
+ * rewrite ⇒ arrival ⇒ aggregates. weir.first, weir.last and weir.list without an ORDER BY of their
+ * own get one, by the hidden columns partition and offset, which are passed up to
+ * their level. DISTINCT ON and row_number() get the same two behind their own columns, so
+ * that of equal rows the first to arrive is picked, and goes on to be.
  * Batches follow each other as they come, so a partition's rows are taken in
  * the order of their offsets; how several partitions interleave is left to arrival.
  */
@@ -11,8 +13,12 @@
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
 #include "parser/parse_oper.h"
+#include "utils/fmgroids.h"
 #include "view/shape.h"
 
 /* Appends one hidden column to an aggregate's ORDER BY. */
@@ -48,6 +54,68 @@ order_walker(Node *node, Query *level)
 		return false;
 	}
 	return expression_tree_walker(node, order_walker, level);
+}
+
+/* Appends one hidden column to ORDER BY of a level or of a window. */
+static List *
+break_ties(Query *level, List *clauses, const char *name)
+{
+	Expr	   *column = weir_late_expose(level, name);
+	TargetEntry *tle = makeTargetEntry(column, list_length(level->targetList) + 1, pstrdup(name), true);
+	SortGroupClause *clause = makeNode(SortGroupClause);
+
+	get_sort_group_operators(exprType((Node *) column), true, true, false,
+							 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+	level->targetList = lappend(level->targetList, tle);
+	clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
+	return lappend(clauses, clause);
+}
+
+/* Does nothing but row_number() use the n-th window of a level, and no frame stand in the way? */
+static bool
+only_row_numbers(Query *level, WindowClause *window)
+{
+	ListCell   *lc;
+
+	if (window->frameOptions & (FRAMEOPTION_START_OFFSET | FRAMEOPTION_END_OFFSET))
+		return false;
+	foreach(lc, level->targetList)
+	{
+		WindowFunc *func = (WindowFunc *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (!contain_window_function((Node *) func))
+			continue;
+		if (!IsA(func, WindowFunc) || func->winfnoid != F_ROW_NUMBER)
+			return false;
+	}
+	return true;
+}
+
+/* weir_arrival_ties works on a level without groups of a query over deltas, in place. */
+void
+weir_arrival_ties(Query *level)
+{
+	ListCell   *lc;
+
+	if (level->hasAggs || level->groupClause || level->groupingSets || level->hasTargetSRFs)
+		return;
+	if (level->hasDistinctOn && !level->hasWindowFuncs)
+	{
+		/* without ORDER BY, the columns of DISTINCT ON are what is sorted by */
+		if (level->sortClause == NIL)
+			level->sortClause = copyObject(level->distinctClause);
+		level->sortClause = break_ties(level, level->sortClause, WEIR_COL_PARTITION);
+		level->sortClause = break_ties(level, level->sortClause, WEIR_COL_OFFSET);
+	}
+	foreach(lc, level->windowClause)
+	{
+		WindowClause *window = lfirst(lc);
+
+		if (level->distinctClause || !only_row_numbers(level, window))
+			continue;
+		window->orderClause = break_ties(level, window->orderClause, WEIR_COL_PARTITION);
+		window->orderClause = break_ties(level, window->orderClause, WEIR_COL_OFFSET);
+	}
 }
 
 /* weir_arrival_order works on a level of a query over deltas, in place. */

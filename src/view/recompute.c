@@ -703,6 +703,10 @@ weir_recompute_filter(ViewShape *shape, LateRule *rule)
 	ViewShape	lowest = *shape;
 
 	weir_topn_choose(shape);
+	if (shape->recompute->from_result && shape->recompute->limit > 1)
+		weir_topn_ties(shape);
+	else
+		weir_arrival_ties(llast(shape->recompute->levels));
 	check_kept(shape);
 	rule->kept = shape->recompute->windowed && !shape->recompute->from_result;
 	lowest.query = weir_recompute_linear_part(llast(shape->recompute->levels), NIL);

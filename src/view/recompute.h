@@ -39,6 +39,7 @@ typedef struct Recompute
 	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
 	bool		hashed;			/* columns that may be NULL are compared by a hash first */
 	bool		from_result;	/* old result and delta are enough: no kept rows are read */
+	int64		limit;			/* from_result by rank: ranks up to this stay */
 	Query	   *touched;		/* keys, then window_start and window_end as far as they are there, of each row of the delta */
 	Query	   *rows;			/* result rows of the keys in WEIR_TOUCHED */
 } Recompute;
@@ -63,6 +64,7 @@ extern Delta *weir_kept_enter(Delta *delta);
 
 /* topn.c */
 extern void weir_topn_choose(ViewShape *shape);
+extern void weir_topn_ties(ViewShape *shape);
 extern Query *weir_topn_query(ViewShape *shape, Oid result);
 extern WindowFunc *weir_rank_condition(Query *level, Query *next, int rtindex, Node *condition, int64 *limit);
 

@@ -104,6 +104,7 @@ extern bool weir_aggregate_by_arrival(Aggref *agg);
 
 /* arrival.c: weir.first, weir.last, weir.list of a level take rows as they arrived */
 extern void weir_arrival_order(Query *level);
+extern void weir_arrival_ties(Query *level);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);

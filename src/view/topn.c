@@ -10,8 +10,8 @@
  * must be columns of the result: then the old rows of a touched key can stand beside the
  * new rows of the delta, and the same query picks the first of both.
  *
- * Where the order leaves ties open, any of the equal rows may be picked, as
- * in the query itself.
+ * Where the order leaves ties open, the first row to arrive is picked (arrival.c), and where
+ * several are, the other columns decide.
  */
 #include "postgres.h"
 
@@ -24,12 +24,18 @@
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/typcache.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+
+/* A partition before that of INSERTed rows. */
+#define BEFORE_ALL	(-2)
 
 /* The value of an integer constant; false if it is none. */
 static bool
@@ -233,6 +239,7 @@ is_top_n(ViewShape *shape)
 		level->hasTargetSRFs || outer->distinctClause || outer->hasWindowFuncs || outer->groupClause ||
 		outer->hasAggs || !only_ranks(level))
 		return false;
+	recompute->limit = limit;
 	window = linitial(level->windowClause);
 	return list_length(window->partitionClause) == list_length(recompute->keys) &&
 		all_shown(shape, level, window->partitionClause) && all_shown(shape, level, window->orderClause);
@@ -249,9 +256,54 @@ weir_topn_choose(ViewShape *shape)
 						  list_length(shape->recompute->levels) == 2 ? "DISTINCT ON" : "OVER");
 }
 
+/*
+ * weir_topn_ties lets the other columns of the result decide between equal rows, where row_number()
+ * picks several: which of the old ones came first is not known.
+ */
+void
+weir_topn_ties(ViewShape *shape)
+{
+	Query	   *level = llast(shape->recompute->levels);
+	WindowClause *window = linitial(level->windowClause);
+	ListCell   *lc;
+
+	foreach(lc, level->targetList)
+	{
+		WindowFunc *func = (WindowFunc *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (IsA(func, WindowFunc) && func->winfnoid != F_ROW_NUMBER)
+			return;				/* equal rows have equal ranks */
+	}
+	foreach(lc, level->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		SortGroupClause *clause;
+		Oid			type = exprType((Node *) tle->expr);
+
+		if (tle->resjunk || shown_as(shape, tle->resno) == 0 || IsA(tle->expr, WindowFunc) ||
+			!OidIsValid(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr))
+			continue;
+		clause = makeNode(SortGroupClause);
+		get_sort_group_operators(type, true, true, false, &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+		clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
+		window->orderClause = lappend(window->orderClause, clause);
+	}
+}
+
 /* --- the query over old result and delta -------------------------------------------------- */
 
-/* Targets of the lowest level that are stored, as targets of a query over the delta; *columns: where. */
+/* The order of arrival behind the user's own order (arrival.c)? */
+static bool
+is_arrival(TargetEntry *tle)
+{
+	return tle->resjunk && tle->resname &&
+		strncmp(tle->resname, WEIR_HIDDEN_PREFIX, strlen(WEIR_HIDDEN_PREFIX)) == 0;
+}
+
+/*
+ * Targets of the lowest level that are stored, as targets of a query over the delta; *columns: where. What
+ * tells the order of arrival is in column 0: old rows came before all others.
+ */
 static List *
 stored_targets(ViewShape *shape, Query *level, List **columns)
 {
@@ -264,7 +316,7 @@ stored_targets(ViewShape *shape, Query *level, List **columns)
 		TargetEntry *tle = lfirst(lc);
 		AttrNumber	column = tle->resjunk ? 0 : shown_as(shape, tle->resno);
 
-		if (column == 0 || contain_window_function((Node *) tle->expr))
+		if ((column == 0 && !is_arrival(tle)) || contain_window_function((Node *) tle->expr))
 			continue;
 		targets = lappend(targets, makeTargetEntry(copyObject(tle->expr), list_length(targets) + 1,
 												   pstrdup(tle->resname), false));
@@ -293,7 +345,14 @@ old_and_new(ViewShape *shape, Oid result, Query *added, List *columns)
 					 weir_statement_placeholder(added->targetList), aliases.data);
 	initStringInfo(&stored);
 	foreach(lc, columns)
-		appendStringInfo(&stored, "%st.%s", stored.len ? ", " : "", quote_identifier(list_nth(names, lfirst_int(lc) - 1)));
+	{
+		appendStringInfoString(&stored, stored.len ? ", " : "");
+		if (lfirst_int(lc) == 0)
+			appendStringInfo(&stored, "CAST(%d AS %s)", BEFORE_ALL,
+							 weir_statement_type(exprType((Node *) list_nth_node(TargetEntry, added->targetList, foreach_current_index(lc))->expr), -1));
+		else
+			appendStringInfo(&stored, "t.%s", quote_identifier(list_nth(names, lfirst_int(lc) - 1)));
+	}
 	appendStringInfoString(&buf, weir_touched_rows(shape, result, names, stored.data));
 	query = weir_statement_parse(buf.data);
 	weir_statement_splice(query, "weir_added", added);
