@@ -89,7 +89,8 @@ COMMENT ON TABLE weir.view_position IS 'internal: where a view that was paused, 
 -- Views with weir.emit = 'final': changed in the transaction that inserts the finals.
 CREATE TABLE weir.view_close (
   view        regclass PRIMARY KEY,
-  closed      timestamptz                   -- windows that ended by then, lateness included, are closed
+  closed      timestamptz,                  -- windows that ended by then, lateness included, are closed
+  needs       timestamptz                   -- run at close: from then on kept rows are still needed; NULL: all
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_close IS 'internal: how far the windows of final views are closed';
 

@@ -51,6 +51,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "view/close.h"
 
 #define SEGMENTS_PER_KEEP	4	/* a quarter more than weir.keep is kept at most */
 #define FIRST_SEGMENTS		6	/* made with the stream: 5 in use, 1 being emptied */
@@ -260,11 +261,14 @@ segment_start(TimestampTz event_time, int64 width)
 static TimestampTz
 keep_from(Stream *stream, TimestampTz stream_time)
 {
+	TimestampTz from;
+
 	if (stream_time == DT_NOBEGIN)
 		return DT_NOBEGIN;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+	from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(stream_time),
 												   IntervalPGetDatum(stream->keep)));
+	return Min(from, weir_close_needs_from(stream->relid));
 }
 
 /* One timestamptz result of a query over $1 = stream; DT_NOBEGIN if null. Inside a scope. */
@@ -595,12 +599,14 @@ weir_segments_expire(Stream *stream)
 {
 	CatalogScope scope;
 	TimestampTz stream_time = weir_segments_stream_time(stream);
+	TimestampTz from;
 	ListCell   *lc;
 
 	if (stream_time == DT_NOBEGIN)
 		return;
+	from = keep_from(stream, stream_time);
 	weir_catalog_open(&scope);
-	foreach(lc, list_segments(stream->relid, "hi <= $2", keep_from(stream, stream_time)))
+	foreach(lc, list_segments(stream->relid, "hi <= $2", from))
 	{
 		/* readers come first: the next batch tries again */
 		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock))

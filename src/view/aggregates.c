@@ -821,15 +821,17 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	LateRule	rule = {lateness, keep,.final = final};
 	bool		recompute;
+	bool		at_close;
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
 	shape->finals = final;
 	distinct_as_groups(shape->query);
-	recompute = !final && weir_recompute_prepare(&shape->query);
+	recompute = weir_recompute_prepare(&shape->query);
+	at_close = final && (recompute || (!shape->query->hasAggs && shape->query->groupClause == NIL));
 	weir_check_query(shape->query, name, final, recompute);
-	if (final)
+	if (final && !at_close)
 		shape->hidden_keys = weir_final_hidden_keys(shape->query);
 	if (!recompute)
 		strip_order(shape->query);
@@ -841,10 +843,14 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		weir_recompute_analyse(shape);
 	if (keep && !final)
 		rule.keep_attno = weir_keep_window(shape);
-	if (recompute)
+	if (at_close)
+		weir_atclose_make(shape, &rule);
+	else if (recompute)
 		weir_recompute_filter(shape, &rule);
 	else
 		weir_late_filter(shape, &rule);
+	if (at_close)
+		return shape;
 	if (recompute)
 		weir_recompute_build(shape);
 	else if (final)

@@ -60,9 +60,12 @@ typedef struct ViewPlan
 	bool		exclusive;		/* writers take turns */
 	char	   *text;			/* for log and statistics: not what is run */
 	List	   *streams;
-	Query	   *tree;			/* rewritten */
+	Query	   *tree;			/* rewritten; NULL: nothing to do before windows close */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
+	Query	   *next;			/* of one that is run at close, or NULL */
+	Interval	span;
+	PlannedStmt *next_plans[SIZE_CLASSES];
 	PlannedStmt *plans[SIZE_CLASSES];
 	PlannedStmt *close_plans[SIZE_CLASSES];
 	PlannedStmt *late_plans[SIZE_CLASSES];
@@ -229,7 +232,10 @@ build_plan(View *view)
 	plan->expired = DT_NOBEGIN;
 	plan->catalog_version = weir_cache_version();
 	weir_view_statements(view, &statements);
-	statements.merge = single_statement(view, statements.merge);
+	if (statements.merge)
+		statements.merge = single_statement(view, statements.merge);
+	if (statements.next)
+		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
 	statements.close = single_statement(view, statements.close);
 
@@ -240,6 +246,9 @@ build_plan(View *view)
 	plan->tree = copyObject(statements.merge);
 	plan->late = copyObject(statements.late);
 	plan->close = copyObject(statements.close);
+	plan->next = copyObject(statements.next);
+	if (statements.span)
+		plan->span = *statements.span;
 	(void) lock_walker((Node *) plan->tree, plan);
 	(void) lock_walker((Node *) plan->close, plan);
 	add_lock(plan, view->query_relid, AccessShareLock);
@@ -365,6 +374,9 @@ release_plan(ViewPlan *plan)
 typedef struct ApplyResult
 {
 	bool		close;			/* close windows instead of merging rows */
+	bool		ask;			/* only ask for next_end */
+	TimestampTz next_end;
+	Interval	span;
 	WindowTimes times;			/* of a final view */
 	uint64		changed;
 	int64		late;
@@ -388,6 +400,31 @@ time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
 	return stream_time - plan->expired >= Max(keep / 20, USECS_PER_SEC);
 }
 
+/* Closes windows, or finds out when the next one ends. */
+static void
+run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result)
+{
+	List	   *deltas = NIL;
+	int64		nrows = 0;
+	ListCell   *lc;
+
+	if (plan->next)
+	{
+		result->span = plan->span;
+		result->next_end = weir_atclose_end(plan_for_size(plan, plan->next, plan->next_plans, 0), env);
+		if (result->ask || result->next_end > result->times.closing)
+			return;
+		deltas = weir_atclose_deltas(view, &plan->span);
+		foreach(lc, deltas)
+			nrows += ((Delta *) lfirst(lc))->nrows;
+		env = weir_run_environment(plan->streams, deltas);
+	}
+	result->changed = weir_run_plan(plan_for_size(plan, plan->close, plan->close_plans, nrows),
+									plan->text, env, None_Receiver);
+	foreach(lc, deltas)
+		weir_delta_free(lfirst(lc));
+}
+
 static pg_noinline void
 run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
@@ -398,14 +435,16 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 
 	if (result->close)
 	{
-		result->changed = weir_run_plan(plan_for_size(plan, plan->close, plan->close_plans, 0),
-										plan->text, env, None_Receiver);
+		run_close(view, plan, env, result);
 		return;
 	}
-	planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
-	result->changed = plan->exclusive ?
-		weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
-		weir_run_plan(planned, plan->text, env, None_Receiver);
+	if (plan->tree)
+	{
+		planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
+		result->changed = plan->exclusive ?
+			weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
+			weir_run_plan(planned, plan->text, env, None_Receiver);
+	}
 	if (plan->late && delta)
 		result->late = weir_late_collect(view, delta->stream,
 										 plan_for_size(plan, plan->late, plan->late_plans, nrows), env);
@@ -497,16 +536,33 @@ weir_view_apply_empty(View *view)
 }
 
 /*
+ * weir_view_next_end returns when the first window ends that a view run at close has not
+ * closed yet (DT_NOBEGIN: not known), and how long windows last.
+ */
+TimestampTz
+weir_view_next_end(View *view, TimestampTz closed, Interval **span)
+{
+	ApplyResult result = {.close = true,.ask = true,.times = {closed, closed}};
+
+	apply_delta(view, NULL, &result);
+	*span = palloc(sizeof(Interval));
+	**span = result.span;
+	return result.next_end;
+}
+
+/*
  * weir_view_apply_close inserts the rows of windows that ended after closed
- * and by closing, and returns their number. The view is locked (close.c).
+ * and by closing, and returns their number. The view is locked (close.c). *span: how long
+ * windows last, of a view that is run at close.
  */
 uint64
-weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing)
+weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing, Interval *span)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	ApplyResult result = {.close = true,.times = {closed, closing}};
 
 	apply_delta(view, NULL, &result);
+	*span = result.span;
 	if (result.changed > 0)
 		weir_stat_view(view->relid, 0, (int64) result.changed, 0, 0, GetCurrentTimestamp() - started);
 	return result.changed;

@@ -22,6 +22,7 @@
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
+#include "delta/segments.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/shape.h"
+#include "worker/positions.h"
 #include "worker/shared.h"
 
 /* A view that somebody else works on is looked at again after this time. */
@@ -50,6 +52,12 @@ bool
 weir_view_is_final(View *view)
 {
 	return strcmp(view->emit, "final") == 0;
+}
+
+static bool
+is_at_close(View *view)
+{
+	return strcmp(view->strategy, "at close") == 0;
 }
 
 /* weir.closed_until(): windows of the view at hand that ended by then were closed before */
@@ -114,15 +122,16 @@ weir_close_read(View *view)
 }
 
 static void
-save_closed(View *view, TimestampTz closed)
+save_closed(View *view, TimestampTz closed, TimestampTz needs)
 {
-	Oid			types[2] = {OIDOID, TIMESTAMPTZOID};
-	Datum		values[2] = {ObjectIdGetDatum(view->relid), TimestampTzGetDatum(closed)};
+	Oid			types[3] = {OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[3] = {ObjectIdGetDatum(view->relid), TimestampTzGetDatum(closed), TimestampTzGetDatum(needs)};
+	char		nulls[3] = {' ', ' ', TIMESTAMP_NOT_FINITE(needs) ? 'n' : ' '};
 	CatalogScope scope;
 
 	weir_catalog_open(&scope);
-	if (SPI_execute_with_args("UPDATE weir.view_close SET closed = $2 WHERE view = $1",
-							  2, types, values, NULL, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
+	if (SPI_execute_with_args("UPDATE weir.view_close SET closed = $2, needs = $3 WHERE view = $1",
+							  3, types, values, nulls, false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
 		elog(ERROR, "could not save what is closed of view %s", view->name);
 	weir_catalog_close(&scope);
 }
@@ -134,7 +143,7 @@ weir_close_begin(View *view)
 
 	weir_catalog_open(&scope);
 	weir_catalog_exec("INSERT INTO weir.view_close (view) VALUES (%u)"
-					  " ON CONFLICT (view) DO UPDATE SET closed = NULL", view->relid);
+					  " ON CONFLICT (view) DO UPDATE SET closed = NULL, needs = NULL", view->relid);
 	weir_catalog_close(&scope);
 }
 
@@ -300,16 +309,33 @@ closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark 
 
 /* --- closing -------------------------------------------------------------------- */
 
+/* After a crash the rows of an unlogged stream have to be fetched again first. */
+static bool
+kept_rows_are_whole(View *view)
+{
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+
+		if (!stream->logged && !weir_marker_there(stream->relid))
+			return false;
+	}
+	return true;
+}
+
 /* Closes what is due; the view is locked. */
 static uint64
 close_locked(View *view, TimestampTz closed, TimestampTz closing)
 {
 	uint64		finals;
+	Interval	span = {0};
 
-	if (closing <= closed)
+	if (closing <= closed || (is_at_close(view) && !kept_rows_are_whole(view)))
 		return 0;
-	finals = weir_view_apply_close(view, closed, closing);
-	save_closed(view, closing);
+	finals = weir_view_apply_close(view, closed, closing, &span);
+	save_closed(view, closing, is_at_close(view) ? plus(closing, &span, -1) : DT_NOBEGIN);
 	return finals;
 }
 
@@ -362,6 +388,47 @@ weir_close_guarded(View *view, Oid stream, BatchPartition *parts, int nparts)
 
 /* --- by the clock ------------------------------------------------------------------ */
 
+/* The same for a view that is run at close: windows that began after the newest row are empty. */
+static TimestampTz
+first_open_at_close(View *view)
+{
+	TimestampTz newest = DT_NOBEGIN;
+	TimestampTz end;
+	Interval   *span;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+		newest = Max(newest, weir_segments_stream_time(weir_stream_require(lfirst_oid(lc))));
+	if (TIMESTAMP_NOT_FINITE(newest))
+		return DT_NOBEGIN;
+	end = weir_view_next_end(view, weir_close_read(view), &span);
+	if (TIMESTAMP_NOT_FINITE(end))
+		return newest;			/* nothing was closed yet, or a gap between windows */
+	return plus(end, span, -1) <= newest ? end : DT_NOBEGIN;
+}
+
+TimestampTz
+weir_close_needs_from(Oid stream)
+{
+	TimestampTz result = DT_NOEND;
+	CatalogScope scope;
+	ListCell   *lc;
+
+	foreach(lc, weir_view_oids_of_stream(stream))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view == NULL || !is_at_close(view))
+			continue;
+		weir_catalog_open(&scope);
+		weir_catalog_exec("SELECT needs FROM weir.view_close WHERE view = %u", view->relid);
+		if (SPI_processed == 1)
+			result = Min(result, result_time(0, 1));
+		weir_catalog_close(&scope);
+	}
+	return result;
+}
+
 /* End of the first open window, DT_NOBEGIN if none is. */
 static TimestampTz
 first_open(View *view)
@@ -372,6 +439,8 @@ first_open(View *view)
 	char	   *column;
 	TimestampTz result;
 
+	if (is_at_close(view))
+		return first_open_at_close(view);
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);

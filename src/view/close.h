@@ -38,6 +38,12 @@ extern void weir_close_guarded(View *view, Oid stream, BatchPartition *parts, in
  */
 extern TimestampTz weir_close_due(Oid view);
 
+/*
+ * weir_close_needs_from returns from when on views that are run at close still need a stream's
+ * kept rows; DT_NOEND: there are none. A partition that lags, or a view that is paused, holds it back.
+ */
+extern TimestampTz weir_close_needs_from(Oid stream);
+
 /* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
 extern void weir_close_begin(View *view);
 extern void weir_close_forget(Oid view);

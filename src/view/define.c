@@ -423,7 +423,7 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 		protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
 	if (OidIsValid(state))
 		protect_table(state, names_of_state_keys(shape), true);
-	if (shape->finals)
+	if (shape->finals && OidIsValid(state))
 		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(state),
 								 quote_identifier(get_attname(state, shape->end_column, false)));
 	weir_catalog_close(&scope);

@@ -147,11 +147,13 @@ weir_explain(PG_FUNCTION_ARGS)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
-	appendStringInfo(&buf, "statement:\n%s",
+	if (!shape->at_close)
+		appendStringInfo(&buf, "statement:\n%s",
 					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
 	if (shape->finals)
-		appendStringInfo(&buf, "\nstatement that closes windows:\n%s",
-						 statement_text(weir_final_close_statement(shape, view->relid, view->state_relid)));
+		appendStringInfo(&buf, "%sstatement that closes windows:\n%s", shape->at_close ? "" : "\n",
+						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid) :
+									weir_final_close_statement(shape, view->relid, view->state_relid)));
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
 	return (Datum) 0;
@@ -223,8 +225,8 @@ refuse_uncovered(View *view, const char *hint)
 }
 
 /* Which kept rows belong to the view: those since WITH NO DATA. SQL over the hidden columns, or NULL for all. */
-static char *
-since_condition(View *view, Oid stream)
+char *
+weir_view_since(View *view, Oid stream)
 {
 	CatalogScope scope;
 	char	   *result = NULL;
@@ -257,7 +259,7 @@ kept_deltas(View *view)
 
 	foreach(lc, view->streams)
 		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)),
-													since_condition(view, lfirst_oid(lc))));
+													weir_view_since(view, lfirst_oid(lc))));
 	return deltas;
 }
 

@@ -79,6 +79,9 @@ typedef struct ViewShape
 	List	   *hidden_keys;	/* of TargetEntry: group keys of a final view that its select list does not show */
 	int			end_column;		/* final: number of the state table's column that holds the window's end */
 	Expr	   *end;			/* and what it is, over the delta */
+	bool		at_close;		/* final, and run over the kept rows when windows close: no states */
+	List	   *window_calls;	/* at_close: of FuncExpr */
+	Interval   *window_span;	/* at_close: how long the longest window lasts */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row; or NULL */
 } ViewShape;
 
@@ -149,6 +152,8 @@ typedef struct ViewStatements
 	Query	   *merge;			/* the maintenance statement */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
+	Query	   *next;			/* of a view that is run at close: the next end of a window */
+	Interval   *span;			/* and how long windows last */
 	Query	   *close;			/* of a final view: moves what has closed from the state table into the view */
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);
@@ -171,6 +176,16 @@ extern Expr *weir_final_max(Expr *end);
 extern void weir_final_sort(Query *final, Expr *end);
 extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_final_closed(ViewShape *shape);
+
+/* atclose.c */
+extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
+extern Query *weir_atclose_statement(ViewShape *shape, Oid result);
+extern Query *weir_atclose_next(ViewShape *shape);
+extern TimestampTz weir_atclose_end(PlannedStmt *next, QueryEnvironment *env);
+extern List *weir_atclose_deltas(View *view, Interval *span);
+
+/* inspect.c: which kept rows belong to a view, as SQL over the hidden columns; NULL: all. */
+extern char *weir_view_since(View *view, Oid stream);
 
 /* slices.c */
 extern void weir_slices_make(ViewShape *shape);
@@ -218,7 +233,8 @@ extern int	weir_state_key(ViewShape *shape, int column);
 
 /* apply.c */
 extern uint64 weir_view_apply_empty(View *view);
-extern uint64 weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing);
+extern uint64 weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing, Interval *span);
+extern TimestampTz weir_view_next_end(View *view, TimestampTz closed, Interval **span);
 
 /* close.c: of the view at hand, what weir.closed_until() and weir.closing_until() return. */
 typedef struct WindowTimes

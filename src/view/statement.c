@@ -595,9 +595,14 @@ weir_view_statements(View *view, ViewStatements *statements)
 				 errdetail("A view below it was replaced by one of another shape."),
 				 errhint("Drop the view and create it again.")));
 	statements->streams = shape->streams;
-	statements->merge = weir_statement_make(shape, view->relid, view->state_relid);
+	statements->merge = shape->at_close ? NULL : weir_statement_make(shape, view->relid, view->state_relid);
+	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
+	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;
-	statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
+	if (shape->at_close)
+		statements->close = weir_atclose_statement(shape, view->relid);
+	else
+		statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
 	statements->exclusive = shape->exclusive;
 	AtEOXact_GUC(false, guc_level);
 }

@@ -1,0 +1,300 @@
+/*
+ * atclose.c
+ *	  Final views that cannot merge states: their query is run over the kept rows when windows close.
+ *
+ * aggregates ⇒ atclose ⇒ apply (close). For filters and projections of a windowed
+ * stream, and for what else a window of rows can be asked: percentiles, count(DISTINCT), rank() OVER,
+ * DISTINCT ON, aggregates over aggregates. Nothing is kept per batch; late rows are counted. At a
+ * close the definition is run over the rows kept, restricted to the windows that
+ * close (late.c), and its rows are inserted.
+ *
+ * That equals the query as a whole if no row of the result depends on rows of two
+ * windows: the window must be a key of every level that groups, numbers
+ * or makes distinct (recompute.c finds that out).
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_type.h"
+#include "catalog/stream.h"
+#include "delta/segments.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+#include "utils/timestamp.h"
+#include "view/recompute.h"
+#include "view/shape.h"
+
+/* A local day may be so much longer than its interval says. */
+#define LONGEST_SHIFT	(3 * USECS_PER_HOUR)
+
+/* --- which windows ------------------------------------------------------------------- */
+
+typedef struct Windows
+{
+	const char *name;
+	List	   *calls;			/* of FuncExpr */
+} Windows;
+
+static FuncExpr *
+window_call(RangeTblEntry *rte)
+{
+	return (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+}
+
+static void
+take_window(Windows *windows, Query *query, RangeTblEntry *rte)
+{
+	FuncExpr   *call = window_call(rte);
+
+	if (!weir_is_event_time(query, linitial(call->args)))
+		weir_refuse(windows->name, "weir.emit = 'final' closes windows by the stream's event time, and this window is over something else.",
+					"Give the window function the column of weir.event_time (or _timestamp where the stream has none), or leave out weir.emit.");
+	for (int i = 1; i < list_length(call->args); i++)
+	{
+		if (!IsA(list_nth(call->args, i), Const))
+			weir_refuse(windows->name, "A final view that is run when its windows close needs windows of constant size.",
+						"Write the sizes as literals.");
+	}
+	windows->calls = lappend(windows->calls, call);
+}
+
+/* Every row of a stream must go through a window, on its level or above. */
+static void
+find_windows(Windows *windows, Query *query)
+{
+	bool		covered = false;
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (weir_is_window(rte))
+		{
+			take_window(windows, query, rte);
+			covered = true;
+		}
+	}
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
+			weir_refuse(windows->name, "weir.emit = 'final' inserts rows when their window closes, and rows of a stream go through no window.",
+						"Put tumble(), hop() or cumulate() beside the stream into FROM.");
+		if (!covered && rte->rtekind == RTE_SUBQUERY && weir_query_has_delta((Node *) rte->subquery))
+			find_windows(windows, rte->subquery);
+	}
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (!covered && weir_query_has_delta(cte->ctequery))
+			find_windows(windows, (Query *) cte->ctequery);
+	}
+}
+
+static Interval *
+window_size(FuncExpr *call)
+{
+	return DatumGetIntervalP(((Const *) lsecond(call->args))->constvalue);
+}
+
+static Interval *
+longest(List *calls)
+{
+	Interval   *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, calls)
+	{
+		FuncExpr   *call = lfirst(lc);
+		Interval   *size = palloc(sizeof(Interval));
+
+		*size = *window_size(call);
+		if (list_length(call->args) > 3 || size->month != 0)
+			size->time += LONGEST_SHIFT;
+		if (result == NULL ||
+			DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(size), IntervalPGetDatum(result))))
+			result = size;
+	}
+	return result;
+}
+
+/* --- is enough kept? -------------------------------------------------------------------- */
+
+static void
+check_stream(ViewShape *shape, Stream *stream, Interval *lateness)
+{
+	Interval   *needed = longest(shape->window_calls);
+
+	if (!stream->logged && stream->server == NULL)
+		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes. After a crash they would be gone: stream %s is unlogged and fed by INSERT only.", stream->name),
+					"CREATE TABLE instead of CREATE UNLOGGED TABLE.");
+	if (lateness == NULL)
+		lateness = stream->lateness;
+	if (lateness)
+		needed = DatumGetIntervalP(DirectFunctionCall2(interval_pl, IntervalPGetDatum(needed), IntervalPGetDatum(lateness)));
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(stream->keep), IntervalPGetDatum(needed))))
+		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes, and stream %s keeps rows for less than the window and its lateness.", stream->name),
+					psprintf("ALTER TABLE %s SET (weir.keep = '1 day').", stream->name));
+}
+
+/*
+ * weir_atclose_make completes the shape of a final view whose query is run at close: leaves
+ * late rows and expired conditions to late.c, and raises 0A000 for what would not be right.
+ */
+void
+weir_atclose_make(ViewShape *shape, LateRule *rule)
+{
+	Windows		windows = {shape->name, NIL};
+	ListCell   *lc;
+
+	if (shape->recompute && !shape->recompute->windowed)
+		weir_refuse(shape->name, "Rows of the result would depend on rows of several windows.",
+					"Put window_start into the select list and into each GROUP BY, DISTINCT ON and PARTITION BY.");
+	find_windows(&windows, shape->query);
+	shape->window_calls = windows.calls;
+	foreach(lc, shape->streams)
+		check_stream(shape, weir_stream_require(lfirst_oid(lc)), rule->lateness);
+	if (shape->recompute)
+	{
+		ViewShape	lowest = *shape;
+
+		lowest.query = weir_recompute_linear_part(llast(shape->recompute->levels), NIL);
+		weir_late_filter(&lowest, rule);
+		weir_late_filter(shape, rule);
+		shape->late = lowest.late;
+	}
+	else
+		weir_late_filter(shape, rule);
+	shape->recompute = NULL;
+	shape->exclusive = false;
+	shape->at_close = true;
+	shape->in_place = true;
+	shape->strategy = "at close";
+	shape->why = "the query is run over the rows kept when a window closes";
+	shape->window_span = longest(windows.calls);
+}
+
+/* --- statements ----------------------------------------------------------------------------- */
+
+/* INSERT INTO v SELECT ... of the windows that close */
+Query *
+weir_atclose_statement(ViewShape *shape, Oid result)
+{
+	List	   *targets = shape->query->targetList;
+	StringInfoData columns;
+	StringInfoData values;
+	StringInfoData aliases;
+	Query	   *query;
+
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	initStringInfo(&aliases);
+	for (int i = 1; i <= list_length(targets); i++)
+	{
+		const char *comma = i > 1 ? ", " : "";
+
+		appendStringInfo(&columns, "%s%s", comma, quote_identifier(get_attname(result, i, false)));
+		appendStringInfo(&values, "%s" WEIR_FINAL ".c%d", comma, i);
+		appendStringInfo(&aliases, "%sc%d", comma, i);
+	}
+	query = weir_statement_parse(psprintf("INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)",
+										  weir_relation_name(result), columns.data, values.data,
+										  weir_statement_placeholder(targets), aliases.data));
+	weir_statement_splice(query, WEIR_FINAL, weir_final_closed(shape));
+	return query;
+}
+
+/*
+ * weir_atclose_next returns SELECT min(end) of the windows that hold the time
+ * weir.closed_until(): the next one to close. NULL where that time is in no window.
+ */
+Query *
+weir_atclose_next(ViewShape *shape)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT pg_catalog.min(w.e) FROM (");
+	foreach(lc, shape->window_calls)
+	{
+		FuncExpr   *call = lfirst(lc);
+		bool		zoned = exprType(linitial(call->args)) == TIMESTAMPTZOID;
+
+		appendStringInfo(&sql, "%sSELECT %s FROM %s(%s", sql.data[sql.len - 1] == '(' ? "" : " UNION ALL ",
+						 zoned ? "f.window_end AS e" : "pg_catalog.timezone('UTC'::pg_catalog.text, f.window_end) AS e",
+						 quote_qualified_identifier(get_namespace_name(get_func_namespace(call->funcid)), get_func_name(call->funcid)),
+						 zoned ? "weir.closed_until()" : "pg_catalog.timezone('UTC'::pg_catalog.text, weir.closed_until())");
+		for (int i = 1; i < list_length(call->args); i++)
+			appendStringInfo(&sql, ", %s", deparse_expression(list_nth(call->args, i), NIL, false, false));
+		appendStringInfoString(&sql, ") AS f");
+	}
+	appendStringInfoString(&sql, ") AS w");
+	return weir_statement_parse(sql.data);
+}
+
+/* --- running ----------------------------------------------------------------------------------- */
+
+/* weir_atclose_end runs the statement of weir_atclose_next; DT_NOBEGIN: not known. */
+TimestampTz
+weir_atclose_end(PlannedStmt *next, QueryEnvironment *env)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, 64);
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(ExecCleanTypeFromTL(next->planTree->targetlist), &TTSOpsMinimalTuple);
+	TimestampTz result = DT_NOBEGIN;
+
+	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
+	(void) weir_run_plan(next, "next end of a window", env, dest);
+	if (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, 1, &isnull);
+
+		if (!isnull)
+			result = DatumGetTimestampTz(value);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(rows);
+	return result;
+}
+
+/* weir_atclose_deltas reads the kept rows that may be in a window that closes now. */
+List *
+weir_atclose_deltas(View *view, Interval *span)
+{
+	List	   *deltas = NIL;
+	TimestampTz from = weir_window_times.closed;
+	ListCell   *lc;
+
+	if (!TIMESTAMP_NOT_FINITE(from))
+		from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(from),
+													   IntervalPGetDatum(span)));
+	foreach(lc, view->streams)
+	{
+		char	   *since = weir_view_since(view, lfirst_oid(lc));
+		StringInfoData qual;
+
+		initStringInfo(&qual);
+		appendStringInfo(&qual, "%s", since ? psprintf("(%s)", since) : "true");
+		if (!TIMESTAMP_NOT_FINITE(from))
+			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from));
+		if (!TIMESTAMP_NOT_FINITE(weir_window_times.closing))
+			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(weir_window_times.closing));
+		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data));
+	}
+	return deltas;
+}
