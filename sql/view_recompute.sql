@@ -160,6 +160,11 @@ ALTER TABLE h ADD COLUMN x int;
 INSERT INTO h VALUES (1, 1, 77, 3);
 SELECT * FROM weir.verify('h1');
 
+-- a stream cannot stop to keep what such views need
+ALTER TABLE e SET (weir.keep = 0);
+ALTER TABLE h SET (weir.keep = '1 day');
+ALTER TABLE e SET (weir.keep = '20 min');
+
 -- refused
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT k, count(DISTINCT v) FROM e GROUP BY k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT count(DISTINCT v) FROM h;

@@ -37,6 +37,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "view/define.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -356,6 +357,9 @@ weir_stream_alter(Oid relid, List *defs, bool reset)
 	else
 		depend_on_server(relid, InvalidOid);
 	write_options(relid, InvalidOid, &options);
+	CommandCounterIncrement();
+	weir_cache_forget();
+	weir_view_check_stream(relid);
 	if (options.server &&
 		(stream->server == NULL || strcmp(options.server, stream->server) != 0 ||
 		 !same_topics(stream, &options)))

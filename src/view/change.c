@@ -249,3 +249,22 @@ weir_view_forget(Oid relid)
 	weir_stat_forget(relid);
 	weir_cache_forget();
 }
+
+void
+weir_view_check_stream(Oid stream)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_view_oids_of_stream(stream))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+		ViewScope	scope;
+
+		if (view == NULL || strcmp(view->strategy, "recompute") != 0)
+			continue;
+		weir_view_scope_open(view, &scope);
+		weir_view_scope_pin();
+		(void) weir_view_shape(view);
+		weir_view_scope_close(&scope);
+	}
+}
