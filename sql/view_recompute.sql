@@ -160,6 +160,19 @@ ALTER TABLE h ADD COLUMN x int;
 INSERT INTO h VALUES (1, 1, 77, 3);
 SELECT * FROM weir.verify('h1');
 
+-- streams united: each arm by its event time, with its own weir.keep
+CREATE TABLE p (at timestamptz, k int, v int) WITH (weir.stream, weir.event_time = 'at', weir.keep = '5 min');
+CREATE TABLE r (k int, v int, at timestamptz, other timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW united WITH (weir.continuous) AS
+  SELECT window_start, k, count(DISTINCT v) AS n FROM (SELECT at, k, v FROM p UNION ALL SELECT at, k, v FROM r) u, tumble(at, '1 minute') GROUP BY 1, 2;
+INSERT INTO p SELECT '2024-01-01'::timestamptz + i * interval '20 s', i % 2, i % 3 FROM generate_series(0, 60) i;
+INSERT INTO r SELECT i % 2, i % 5, '2024-01-01'::timestamptz + i * interval '20 s', '2024-01-01' FROM generate_series(0, 60) i;
+INSERT INTO p VALUES ('2024-01-01 00:20', 1, 77);
+SELECT count(*), sum(n) FROM united;
+SELECT * FROM weir.verify('united');
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS
+  SELECT window_start, k, count(DISTINCT v) AS n FROM (SELECT at, k, v FROM p UNION ALL SELECT other, k, v FROM r) u, tumble(at, '1 minute') GROUP BY 1, 2;
+
 -- a stream cannot stop to keep what such views need
 ALTER TABLE e SET (weir.keep = 0);
 ALTER TABLE h SET (weir.keep = '1 day');

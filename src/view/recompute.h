@@ -34,7 +34,6 @@ typedef struct Recompute
 	List	   *keys;			/* of TouchKey */
 	bool		unique;			/* shape->keys is unique in the result */
 	bool		windowed;		/* a window over event time is in the key */
-	Oid			stream;			/* windowed: its stream */
 	Expr	   *window_start;	/* windowed: at the lowest level */
 	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
 	bool		hashed;			/* columns that may be NULL are compared by a hash first */

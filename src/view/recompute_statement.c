@@ -91,6 +91,19 @@ window_columns(Recompute *recompute)
 	return recompute->windowed ? ", w" : "";
 }
 
+/* weir.complete_from() of each stream */
+static char *
+complete_from(List *streams)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, streams)
+		appendStringInfo(&buf, "%sweir.complete_from(%u)", buf.len ? ", " : "", lfirst_oid(lc));
+	return buf.data;
+}
+
 /* The keys of the delta, each once. */
 static void
 append_touched(StringInfo buf, Text *text)
@@ -121,9 +134,9 @@ append_touched(StringInfo buf, Text *text)
 	{
 		bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
 
-		appendStringInfo(buf, "\n WHERE %s OPERATOR(pg_catalog.>=) (SELECT weir.complete_from(%u))",
+		appendStringInfo(buf, "\n WHERE %s OPERATOR(pg_catalog.>=) (SELECT GREATEST(%s))",
 						 zoned ? WEIR_KEYS ".w" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_KEYS ".w)",
-						 recompute->stream);
+						 complete_from(text->shape->streams));
 	}
 	appendStringInfo(buf, "\n GROUP BY %s) AS k)", columns_list(WEIR_KEYS ".", nkeys));
 }

@@ -340,7 +340,7 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	}
 	appendStringInfo(&buf, " FROM %s AS r%s\nUNION ALL SELECT %s FROM %s AS " WEIR_UNKEPT "(%s)"
 					 " WHERE c%d OPERATOR(pg_catalog.<) (SELECT weir.kept_from(%u))",
-					 weir_relation_name(stream->rows_relid), relid == recompute->stream ? touched_span(recompute) : "",
+					 weir_relation_name(stream->rows_relid), recompute->windowed ? touched_span(recompute) : "",
 					 columns.data,
 					 weir_statement_placeholder(unkept->targetList), columns.data, event_time, relid);
 	query = weir_statement_parse(buf.data);
