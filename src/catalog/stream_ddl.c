@@ -37,6 +37,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "view/close.h"
 #include "view/define.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -356,6 +357,7 @@ weir_stream_alter(Oid relid, List *defs, bool reset)
 		depend_on_server(relid, check_server(options.server));
 	else
 		depend_on_server(relid, InvalidOid);
+	weir_close_prepare(list_make1_oid(relid), options.lateness != NULL);
 	write_options(relid, InvalidOid, &options);
 	CommandCounterIncrement();
 	weir_cache_forget();

@@ -168,6 +168,11 @@ weir_view_alter(View *view, List *defs, bool reset)
 	options.lateness = view->lateness;
 	options.keep = view->keep;
 	weir_options_parse_view(defs, reset, &options);
+	if (options.lateness && view->lateness == NULL)
+	{
+		weir_view_lock_streams(view->streams);
+		weir_close_prepare(view->streams, true);
+	}
 	shape = weir_shape_make(weir_shape_definition(view->query_relid), get_rel_name(view->relid),
 							strcmp(view->emit, "final") == 0, options.lateness, options.keep);
 	if (options.keep)
