@@ -694,8 +694,9 @@ CREATE VIEW weir.dead_letters WITH (security_barrier) AS
   SELECT l.id, l.stream, l.view, l.topic, l.partition, l."offset", l.key, l.payload, l.headers,
          l.sqlstate, l.message, l.failed_at
     FROM weir.dead_letter l
-    JOIN pg_catalog.pg_class c ON c.oid = l.stream
-   WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = l.stream
+   -- those of weir.produce() have no relation: for superusers
+   WHERE pg_catalog.pg_has_role(COALESCE(c.relowner, 10), 'USAGE');
 COMMENT ON VIEW weir.dead_letters IS 'messages that could not be decoded (view is NULL) or not be applied to a view; weir.retry() applies them again; visible to the stream''s owner';
 
 CREATE VIEW weir.late_rows WITH (security_barrier) AS

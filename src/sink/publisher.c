@@ -40,6 +40,7 @@
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -230,6 +231,8 @@ reload_body(void *arg)
 {
 	ListCell   *lc;
 
+	/* who changed a server told us before its invalidation messages were sent */
+	InvalidateSystemCaches();
 	worker.leave = !weir_installed();
 	if (worker.leave)
 		return true;

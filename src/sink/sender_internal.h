@@ -16,6 +16,18 @@
 /* Topics whose metadata were asked for already; beyond, they are asked for again. */
 #define KNOWN_TOPICS 64
 
+/* Opaque of the progress record, among the records' numbers. */
+#define PROGRESS_MARK ((void *) (intptr_t) -1)
+
+typedef enum SendResult
+{
+	SEND_DONE,
+	SEND_AGAIN,					/* the same batch, with this handle */
+	SEND_REOPEN,				/* the handle is dead */
+	SEND_REFUSED,
+	SEND_STOPPED
+} SendResult;
+
 typedef struct KnownTopic
 {
 	char		name[256];
@@ -64,6 +76,18 @@ struct Sender
 
 extern bool weir_sender_stopping(Sender *sender);
 extern void weir_sender_trouble(Sender *sender, const char *fmt,...) pg_attribute_printf(2, 3);
+
+/* Sleeps, or less if it is to stop. */
+extern void weir_sender_pause(Sender *sender, int ms);
+
+/*
+ * sender_send.c. weir_send_judge: what a transactional call has said, NULL
+ * meaning done; frees the error. SEND_AGAIN: call it again (slices counts the calls);
+ * SEND_REFUSED: the transaction must be aborted.
+ */
+extern SendResult weir_send_judge(Sender *sender, rd_kafka_error_t *error, int slices, const char *what);
+extern SendResult weir_send_transaction(Sender *sender, SenderBatch *batch);
+extern SendResult weir_send_plain(Sender *sender, SenderBatch *batch);
 
 /* Progress as the value of its record, and back. */
 extern int	weir_progress_format(const SinkProgress *progress, char *text, size_t size);

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "source/kafka_options.h"
 #include "storage/latch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -193,6 +194,8 @@ reload_body(void *arg)
 {
 	ListCell   *lc;
 
+	/* who changed a server or a table told us before its invalidation messages were sent */
+	InvalidateSystemCaches();
 	worker.leave = !weir_installed();
 	if (worker.leave)
 		return true;
