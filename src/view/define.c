@@ -112,7 +112,8 @@ create_table(RangeVar *name, List *columns, List *options, Oid owner,
 	create->accessMethod = access_method;
 	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
 	CommandCounterIncrement();
-	toast = transformRelOptions((Datum) 0, options, "toast", namespaces, true, false);
+	toast = transformRelOptions((Datum) 0, options, "toast",
+								weir_reloption_namespaces(namespaces), true, false);
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast, true);
 	NewRelationCreateToastTable(address.objectId, toast);
 	CommandCounterIncrement();
