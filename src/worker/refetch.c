@@ -124,8 +124,13 @@ begin(Reader *reader)
 						reader->name)));
 	if (!weir_worker_transaction(prepare_body, &refetch, &reader->last_error, reader->cxt))
 	{
-		worker.reload |= refetch.stale;
-		if (!refetch.stale)
+		if (refetch.stale)
+		{
+			/* the catalog changed meanwhile: after the reload begin again */
+			worker.reload = true;
+			reader->topics_at = GetCurrentTimestamp();
+		}
+		else
 			weir_reader_trouble(reader, reader->last_error);
 		return;
 	}
