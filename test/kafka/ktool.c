@@ -100,6 +100,8 @@ open_producer(const char *transactional_id)
 	conf_set(conf, "batch.size", "500000");
 	conf_set(conf, "sticky.partitioning.linger.ms", "0");
 	conf_set(conf, "topic.metadata.refresh.fast.interval.ms", "50");
+	/* a request that is sent again must not overtake: order in a partition decides what is late */
+	conf_set(conf, "enable.idempotence", "true");
 	if (transactional_id)
 		conf_set(conf, "transactional.id", transactional_id);
 	rd_kafka_conf_set_dr_msg_cb(conf, delivery_report);
