@@ -35,6 +35,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_extension.h"
@@ -194,23 +195,23 @@ weir_compat_permission_rtes(RangeTblEntry *rte)
 #endif
 }
 
-/* The relations of a query are read without asking for rights: weir's own tables. 16: see above. */
+/*
+ * The relations of a query are read without asking for the user's rights:
+ * weir's own tables. From 16 on a relation must have its entry, and an entry must ask for
+ * something: the bootstrap superuser is asked, who may.
+ */
 static inline void
 weir_compat_forget_permissions(Query *query)
 {
 #if PG_VERSION_NUM >= 160000
-	query->rteperminfos = NIL;
-#endif
-	for (int i = 0; i < list_length(query->rtable); i++)
-	{
-		RangeTblEntry *rte = list_nth_node(RangeTblEntry, query->rtable, i);
+	ListCell   *lc;
 
-#if PG_VERSION_NUM >= 160000
-		rte->perminfoindex = 0;
+	foreach(lc, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = BOOTSTRAP_SUPERUSERID;
 #else
-		rte->requiredPerms = 0;
+	for (int i = 0; i < list_length(query->rtable); i++)
+		list_nth_node(RangeTblEntry, query->rtable, i)->requiredPerms = 0;
 #endif
-	}
 }
 
 /* A query whose FROM items name no relations any more. 16: see above. */
