@@ -8,7 +8,8 @@ SELECT weir.top(v, 0) FROM (VALUES (1)) x(v);
 SELECT weir.top(v, 1) FROM (VALUES ('{}'::json)) x(v), generate_series(1, 2);
 SELECT weir.bottom(c COLLATE "C", 2) FROM (VALUES ('a'), ('B')) x(c);
 
-SELECT weir.first(v), weir.last(v), weir.first(v, 2), weir.last(v, 3), weir.first(v ORDER BY v) FROM (VALUES (3), (NULL), (7), (1)) x(v);
+SELECT weir.first(v), weir.last(v), weir.first(v, 2), weir.last(v, 3) FROM (VALUES (3), (NULL), (7), (1)) x(v);
+SELECT weir.first(v ORDER BY v) FROM (VALUES (3), (NULL), (7), (1)) x(v);
 SELECT weir.first(v), weir.last(v, 2) FROM (VALUES (1)) x(v) WHERE false;
 
 SELECT setseed(0.2);
