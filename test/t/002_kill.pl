@@ -165,6 +165,6 @@ SQL
 
 survive('plain', '');
 survive('async', 'synchronous_commit = off');
-survive('four', 'weir.workers = 4');
+survive('four', "weir.workers = 4\nweir.batch_rows = 1000");
 
 done_testing();
