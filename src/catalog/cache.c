@@ -187,12 +187,6 @@ next_array(RowReader *row, Oid elemtype, int16 len, bool byval, char align, int 
 	return elems;
 }
 
-static bool
-interval_positive(const Interval *span)
-{
-	return span->time > 0 || span->day > 0 || span->month > 0;
-}
-
 static Stream *
 read_stream(RowReader *row)
 {
@@ -221,7 +215,7 @@ read_stream(RowReader *row)
 	stream->max_clock_skew = next_interval(row);
 	stream->late_keep = next_bool(row);
 	stream->keep = next_interval(row);
-	stream->keeps_rows = interval_positive(stream->keep);
+	stream->keeps_rows = weir_span_is_positive(stream->keep);
 	stream->read_committed = next_bool(row);
 	stream->paused = next_bool(row);
 	stream->error = next_string(row);

@@ -49,6 +49,13 @@ typedef struct Stream
 	char	   *error;			/* not NULL: failed, with this message */
 } Stream;
 
+/* Is a weir.keep such that rows are kept? Options are never negative. */
+static inline bool
+weir_span_is_positive(const Interval *span)
+{
+	return span->time > 0 || span->day > 0 || span->month > 0;
+}
+
 /*
  * weir_stream_get finds a stream in this backend's cache, which is dropped
  * when weir's catalog or the relation changed. The result is valid until the

@@ -286,8 +286,7 @@ weir_stream_create(Oid relid, List *defs)
 	if (options.server)
 		serverid = check_server(options.server);
 
-	rows = weir_segments_create_parent(relid, options.keep->time > 0 ||
-									   options.keep->day > 0 || options.keep->month > 0);
+	rows = weir_segments_create_parent(relid, weir_span_is_positive(options.keep));
 	write_options(relid, rows, &options);
 	create_trigger(relid, "weir_insert", TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT, "stream_insert");
 	create_trigger(relid, "weir_refuse_update", TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_UPDATE,

@@ -59,6 +59,21 @@ weir_delta_desc(Relation rel)
 	return BlessTupleDesc(desc);
 }
 
+int
+weir_delta_column(Relation rel, AttrNumber attnum)
+{
+	int			column = 0;
+
+	if (attnum <= 0)
+		return -1;
+	for (int i = 0; i < attnum - 1; i++)
+	{
+		if (!TupleDescAttr(RelationGetDescr(rel), i)->attisdropped)
+			column++;
+	}
+	return column;
+}
+
 Delta *
 weir_delta_create(Relation rel, int kilobytes)
 {

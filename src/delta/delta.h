@@ -32,6 +32,9 @@ extern char *weir_delta_name(Oid stream);
 /* Descriptor of a delta of this relation (live declared columns, then hidden), palloc'd. */
 extern TupleDesc weir_delta_desc(Relation rel);
 
+/* Place of a live column of the table in its deltas; -1 for attnum 0 (none). */
+extern int	weir_delta_column(Relation rel, AttrNumber attnum);
+
 /* An empty delta in CurrentMemoryContext; its tuplestore may use kilobytes before it spills. */
 extern Delta *weir_delta_create(Relation rel, int kilobytes);
 /* values/isnull: desc->natts of them, hidden columns included. */

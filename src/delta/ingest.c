@@ -399,21 +399,6 @@ decode_batch(Batch *batch, DecodeState *state, int nmsgs)
 	}
 }
 
-static int
-event_column_of(Stream *stream, Relation rel)
-{
-	int			column = 0;
-
-	if (stream->event_attnum <= 0)
-		return -1;
-	for (int i = 0; i < stream->event_attnum - 1; i++)
-	{
-		if (!TupleDescAttr(RelationGetDescr(rel), i)->attisdropped)
-			column++;
-	}
-	return column;
-}
-
 /* ---- views ---- */
 
 /*
@@ -711,7 +696,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 	state.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir row", ALLOCSET_DEFAULT_SIZES);
 	state.values = palloc(sizeof(Datum) * batch.delta->desc->natts);
 	state.isnull = palloc0(sizeof(bool) * batch.delta->desc->natts);
-	state.event_column = event_column_of(stream, rel);
+	state.event_column = weir_delta_column(rel, stream->event_attnum);
 	state.latest = latest_event_time(stream);
 
 	decode_batch(&batch, &state, nmsgs);

@@ -154,19 +154,6 @@ save_stream_time(Oid relid, TimestampTz stream_time)
 	weir_catalog_close(&scope);
 }
 
-static int
-delta_column(Relation rel, AttrNumber attnum)
-{
-	int			column = 0;
-
-	for (int i = 0; i < attnum - 1; i++)
-	{
-		if (!TupleDescAttr(RelationGetDescr(rel), i)->attisdropped)
-			column++;
-	}
-	return column;
-}
-
 static Pending *
 create_pending(Relation rel)
 {
@@ -193,8 +180,7 @@ create_pending(Relation rel)
 	pending->subid = GetCurrentSubTransactionId();
 	pending->stream = stream;
 	pending->delta = weir_delta_create(rel, work_mem);
-	pending->event_column = stream->event_attnum > 0 ?
-		delta_column(rel, stream->event_attnum) : -1;
+	pending->event_column = weir_delta_column(rel, stream->event_attnum);
 	pending->values = palloc(sizeof(Datum) * pending->delta->desc->natts);
 	pending->isnull = palloc0(sizeof(bool) * pending->delta->desc->natts);
 	pending->tracks_time = stream_tracks_time(stream);

@@ -71,4 +71,11 @@ extern void weir_position_move_view(Oid stream, const DetachedView *detached, in
 extern bool weir_marker_there(Oid stream);
 extern void weir_marker_put(Oid stream);
 
+/* A time as Kafka tells it: milliseconds since 1970. */
+static inline int64
+weir_epoch_ms(TimestampTz t)
+{
+	return t / 1000 + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * SECS_PER_DAY * 1000;
+}
+
 #endif							/* WEIR_POSITIONS_H */

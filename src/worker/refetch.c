@@ -70,12 +70,6 @@ prepare_body(void *arg)
 	return true;
 }
 
-static int64
-epoch_ms(TimestampTz t)
-{
-	return t / 1000 + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * SECS_PER_DAY * 1000;
-}
-
 /* Which partitions, from where, up to where. False with *error. */
 static bool
 plan_replay(Refetch *refetch, Replay *replay, char **error)
@@ -96,7 +90,7 @@ plan_replay(Refetch *refetch, Replay *replay, char **error)
 			continue;
 		if (!weir_topics_ends(refetch->reader, pos->topic, pos->partition, &low, &high, error) ||
 			!weir_kafka_offset_for_time(asker, pos->topic, pos->partition,
-										epoch_ms(refetch->oldest), &start, 2000, error))
+										weir_epoch_ms(refetch->oldest), &start, 2000, error))
 			return false;
 		start = Max(start, low);
 		if (start < pos->next_offset && pos->next_offset <= high)

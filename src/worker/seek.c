@@ -103,12 +103,6 @@ add_move(Seek *seek, const char *topic, int32 partition, int64 to)
 	seek->moves = lappend(seek->moves, move);
 }
 
-static int64
-epoch_ms(TimestampTz t)
-{
-	return t / 1000 + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * SECS_PER_DAY * 1000;
-}
-
 /* Adds the move of one partition to a target that is not given in offsets. False: seek->error. */
 static bool
 plan_partition(Seek *seek, const char *topic, int32 partition)
@@ -121,7 +115,7 @@ plan_partition(Seek *seek, const char *topic, int32 partition)
 		return false;
 	to = seek->target->kind == SEEK_LATEST ? high : low;
 	if (seek->target->kind == SEEK_TIME &&
-		!weir_kafka_offset_for_time(seek->asker, topic, partition, epoch_ms(seek->target->time),
+		!weir_kafka_offset_for_time(seek->asker, topic, partition, weir_epoch_ms(seek->target->time),
 									&to, ASK_TIMEOUT, &seek->error))
 		return false;
 	add_move(seek, topic, partition, to);

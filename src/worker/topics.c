@@ -254,7 +254,7 @@ start_ms(const char *start)
 															ObjectIdGetDatum(InvalidOid),
 															Int32GetDatum(-1)));
 
-	return t / 1000 + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * SECS_PER_DAY * 1000;
+	return weir_epoch_ms(t);
 }
 
 /* Where a partition without position begins. False: error is set. */
