@@ -10,7 +10,7 @@
  *
  * That equals the query as a whole if no row of the result depends on rows of two
  * windows: the window must be a key of every level that groups, numbers
- * or makes distinct (recompute.c finds that out).
+ * or makes distinct (levels.c finds that out).
  */
 #include "postgres.h"
 

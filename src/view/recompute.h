@@ -43,15 +43,23 @@ typedef struct Recompute
 	Query	   *rows;			/* result rows of the keys in WEIR_TOUCHED */
 } Recompute;
 
-/* recompute.c */
+/* levels.c */
 extern bool weir_recompute_prepare(Query **query);
 extern Query *weir_recompute_lowest(Query *query);
+extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
+extern void weir_recompute_levels(ViewShape *shape);
+extern const char *weir_unmergeable_aggregate(Query *query);
+
+/* recompute_key.c */
+extern void weir_recompute_keys(ViewShape *shape);
+extern void weir_recompute_unique(ViewShape *shape);
+
+/* recompute.c */
 extern void weir_recompute_analyse(ViewShape *shape);
 extern void weir_recompute_filter(ViewShape *shape, LateRule *rule);
 extern void weir_recompute_index(ViewShape *shape);
 extern const char *weir_recompute_cost(ViewShape *shape);
 extern bool weir_recompute_is_key(ViewShape *shape, TargetEntry *target);
-extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
 
 /* touched.c */
 extern void weir_recompute_build(ViewShape *shape);

@@ -96,10 +96,12 @@ extern List *weir_rewrite_streams(Query *query);
 extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
 
-/* aggregates.c */
+/* shape.c */
 extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final,
 								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
+
+/* aggregates.c */
 extern Oid	weir_aggregate_combinefn(Oid agg);
 extern bool weir_aggregate_merges(Aggref *agg);
 extern char *weir_aggregate_own(Aggref *agg);

@@ -1,0 +1,385 @@
+/*
+ * shape.c
+ *	  How a view's definition is kept: the query over a delta and the one over merged states.
+ *
+ * rewrite ⇒ shape ⇒ statement. The query over a delta is split in two:
+ * a partial query (group keys and mergeable states of the delta) and a final
+ * query (the select list over merged states).
+ *
+ * In place: if every column is a key, a function of keys, or a bare aggregate
+ * whose result is its whole state (count, sum, min, max, bool_*, bit_* and any
+ * aggregate without final function whose state has the result's type), the view's
+ * table is the state and the final query is not needed.
+ *
+ * Else a state table holds the states (states.c).
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_agg.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "view/recompute.h"
+#include "view/states.h"
+
+/* --- the two queries ------------------------------------------------------- */
+
+/* Common table expressions that do not read a delta: sub-selects of the final query may use them. */
+static List *
+table_ctes(List *ctes)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, ctes)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (!weir_query_has_delta(cte->ctequery))
+			result = lappend(result, copyObject(cte));
+	}
+	return result;
+}
+
+/* SELECT keys, states FROM deltas ... GROUP BY keys: the definition with another select list. */
+static Query *
+make_partial_query(ViewShape *shape)
+{
+	Query	   *query = copyObject(shape->query);
+	AttrNumber	resno = 0;
+	ListCell   *lc;
+	int			i = 0;
+
+	query->targetList = NIL;
+	query->havingQual = NULL;
+	foreach(lc, shape->keys)
+	{
+		TargetEntry *key = copyObject(lfirst_node(TargetEntry, lc));
+
+		key->resno = ++resno;
+		key->resjunk = false;
+		key->resname = psprintf("k%d", resno);
+		query->targetList = lappend(query->targetList, key);
+	}
+	foreach(lc, shape->states)
+	{
+		StateColumn *state = lfirst(lc);
+
+		query->targetList = lappend(query->targetList,
+									makeTargetEntry(copyObject(state->partial), ++resno,
+													psprintf("s%d", ++i), false));
+	}
+	return query;
+}
+
+/* The merged states as a FROM item; two levels below the statement that has WEIR_MERGED. */
+static RangeTblEntry *
+merged_rte(Query *partial)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	rte->rtekind = RTE_CTE;
+	rte->ctename = pstrdup(WEIR_MERGED);
+	rte->ctelevelsup = 2;
+	foreach(lc, partial->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		names = lappend(names, makeString(pstrdup(tle->resname)));
+		rte->coltypes = lappend_oid(rte->coltypes, exprType((Node *) tle->expr));
+		rte->coltypmods = lappend_int(rte->coltypmods, exprTypmod((Node *) tle->expr));
+		rte->colcollations = lappend_oid(rte->colcollations, exprCollation((Node *) tle->expr));
+	}
+	rte->eref = makeAlias(WEIR_MERGED, names);
+	rte->inFromCl = true;
+	return rte;
+}
+
+static Query *
+make_final_query(ViewShape *shape, List *targets)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	ListCell   *lc;
+
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->cteList = table_ctes(shape->query->cteList);
+	query->hasSubLinks = checkExprHasSubLink((Node *) targets);
+	query->hasRecursive = shape->query->hasRecursive;
+	query->rtable = list_make1(merged_rte(shape->partial));
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	query->targetList = targets;
+	foreach(lc, targets)
+		((TargetEntry *) lfirst(lc))->ressortgroupref = 0;
+	return query;
+}
+
+/* --- classification -------------------------------------------------------- */
+
+static bool
+is_key(Query *query, TargetEntry *tle)
+{
+	return tle->ressortgroupref != 0 &&
+		get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause) != NULL;
+}
+
+/* classify_in_place fills shape->states with one merge per target; false if a target's result is not enough to go on from. */
+static bool
+classify_in_place(ViewShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		StateColumn *state;
+		MergeKind	merge = MERGE_NEW;
+
+		if (is_key(shape->query, tle))
+			continue;
+		if (IsA(tle->expr, Aggref))
+		{
+			if (!weir_aggregate_in_place((Aggref *) tle->expr, &merge))
+			{
+				shape->why = psprintf("%s needs more than its result to go on from",
+									  get_func_name(((Aggref *) tle->expr)->aggfnoid));
+				return false;
+			}
+		}
+		else if (contain_aggs_of_level((Node *) tle->expr, 0))
+		{
+			shape->why = psprintf("column \"%s\" is an expression over aggregates", tle->resname);
+			return false;
+		}
+		state = palloc0(sizeof(StateColumn));
+		state->partial = tle->expr;
+		state->merge = merge;
+		state->agg = IsA(tle->expr, Aggref) ? ((Aggref *) tle->expr)->aggfnoid : InvalidOid;
+		shape->states = lappend(shape->states, state);
+	}
+	return true;
+}
+
+/* SELECT DISTINCT of plain rows is GROUP BY over all columns. */
+static void
+distinct_as_groups(Query *query)
+{
+	if (query->distinctClause == NIL || query->hasDistinctOn || query->hasAggs ||
+		query->groupClause || query->groupingSets || query->hasWindowFuncs || query->hasTargetSRFs)
+		return;
+	query->groupClause = query->distinctClause;
+	query->distinctClause = NIL;
+}
+
+/*
+ * HAVING: a column behind the others tells whether the row is in the result. The states of all groups are
+ * kept; rows that do not qualify (any more) are deleted. That looks at the result as it is,
+ * so writers take turns.
+ */
+static TargetEntry *
+pass_target(ViewShape *shape, ShapeContext *context)
+{
+	Node	   *having = shape->query->havingQual;
+	BooleanTest *test = makeNode(BooleanTest);
+
+	if (IsA(having, List))
+		having = (Node *) make_ands_explicit((List *) having);
+	test->arg = (Expr *) weir_final_mutator(copyObject(having), context);
+	test->booltesttype = IS_TRUE;
+	test->location = -1;
+	shape->passes = true;
+	shape->exclusive = true;
+	return makeTargetEntry((Expr *) test, list_length(shape->query->targetList) + 1, pstrdup("weir_pass"), false);
+}
+
+static void
+find_keys(ViewShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->query->targetList)
+	{
+		if (is_key(shape->query, lfirst(lc)))
+			shape->keys = lappend(shape->keys, lfirst(lc));
+	}
+	if (list_length(shape->keys) + list_length(shape->hidden_keys) > INDEX_MAX_KEYS)
+		weir_refuse(shape->name, psprintf("GROUP BY has more than %d expressions.", INDEX_MAX_KEYS), NULL);
+}
+
+static void
+classify_grouped(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	List	   *targets;
+
+	find_keys(shape);
+	shape->strategy = "combine";
+	if (shape->query->havingQual)
+		shape->why = "HAVING: groups that do not qualify are counted, too";
+	else
+		shape->in_place = classify_in_place(shape);
+	if (shape->in_place)
+	{
+		shape->why = shape->query->hasAggs ? "every aggregate merges with its own result" :
+			"each distinct row is kept once";
+		shape->partial = copyObject(shape->query);
+		return;
+	}
+	shape->states = NIL;
+	targets = (List *) weir_final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	if (shape->query->havingQual)
+		targets = lappend(targets, pass_target(shape, &context));
+	shape->partial = make_partial_query(shape);
+	shape->final = make_final_query(shape, targets);
+}
+
+/*
+ * classify_final makes the two queries of a final view: states always stand in a
+ * table of their own, with the window's end, and HAVING is asked when they are final.
+ */
+static void
+classify_final(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	List	   *targets;
+	Node	   *having;
+	Expr	   *end;
+	int			key;
+
+	find_keys(shape);
+	shape->keys = list_concat(shape->keys, shape->hidden_keys);
+	shape->end = weir_final_end(shape, &key);
+	shape->strategy = "combine";
+	shape->why = "states of open windows are merged; a window's rows are inserted when it closes";
+	if (key >= 0)
+		end = weir_merged_var(&context, shape->end, key);
+	else
+		end = weir_merged_state(&context, weir_final_max(shape->end), MERGE_FUNCTION, F_MAX_TIMESTAMPTZ);
+	shape->end_column = ((Var *) end)->varattno;
+	if (exprType((Node *) shape->end) == TIMESTAMPOID && key < 0)
+		((StateColumn *) linitial(shape->states))->agg = F_MAX_TIMESTAMP;
+	targets = (List *) weir_final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	having = weir_final_mutator(copyObject(shape->query->havingQual), &context);
+	shape->partial = make_partial_query(shape);
+	shape->partial->havingQual = NULL;
+	shape->partial->hasAggs = shape->states != NIL;
+	shape->final = make_final_query(shape, targets);
+	shape->final->jointree->quals = having;
+	shape->final->hasSubLinks |= checkExprHasSubLink(having);
+	weir_final_sort(shape->final, end);
+}
+
+/* The select list is what counts: ORDER BY and its hidden targets go. */
+static void
+strip_order(Query *query)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	query->sortClause = NIL;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk)
+			targets = lappend(targets, tle);
+	}
+	query->targetList = targets;
+}
+
+static bool
+table_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		return rte->rtekind == RTE_RELATION && rte->inFromCl;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, table_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, table_walker, context);
+}
+
+/*
+ * weir_shape_make understands a definition, or raises 0A000. lateness and keep
+ * are the view's, or NULL. All in CurrentMemoryContext.
+ */
+ViewShape *
+weir_shape_make(Query *definition, const char *name, bool final, Interval *lateness, Interval *keep)
+{
+	ViewShape  *shape = palloc0(sizeof(ViewShape));
+	LateRule	rule = {lateness, keep,.final = final};
+	bool		recompute;
+	bool		at_close;
+
+	shape->name = name;
+	shape->query = weir_rewrite_expand(definition);
+	weir_compat_flatten_groups(shape->query);
+	shape->finals = final;
+	distinct_as_groups(shape->query);
+	recompute = weir_recompute_prepare(&shape->query);
+	at_close = final && (recompute || (!shape->query->hasAggs && shape->query->groupClause == NIL));
+	weir_check_query(shape->query, name, final, recompute);
+	if (final && !at_close)
+		shape->hidden_keys = weir_final_hidden_keys(shape->query);
+	if (!recompute)
+		strip_order(shape->query);
+	shape->streams = weir_rewrite_streams(shape->query);
+	shape->joins_table = table_walker((Node *) shape->query, NULL);
+	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
+	weir_arrival_order(recompute ? weir_recompute_lowest(shape->query) : shape->query);
+	if (recompute)
+		weir_recompute_analyse(shape);
+	if (keep && !final)
+		rule.keep_attno = weir_keep_window(shape);
+	if (at_close)
+		weir_atclose_make(shape, &rule);
+	else if (recompute)
+		weir_recompute_filter(shape, &rule);
+	else
+		weir_late_filter(shape, &rule);
+	if (at_close)
+		return shape;
+	if (recompute)
+		weir_recompute_build(shape);
+	else if (final)
+		classify_final(shape);
+	else if (shape->grouped)
+		classify_grouped(shape);
+	else
+	{
+		shape->strategy = "append";
+		shape->why = "the query has no aggregates: each row of a batch adds its own rows";
+		shape->in_place = true;
+		shape->partial = copyObject(shape->query);
+	}
+	weir_slices_make(shape);
+	return shape;
+}
+
+/* weir_shape_definition copies the query that a view's weir.query_N holds. */
+Query *
+weir_shape_definition(Oid query_relid)
+{
+	Relation	rel = table_open(query_relid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(rel));
+
+	table_close(rel, NoLock);
+	return query;
+}
