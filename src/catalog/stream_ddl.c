@@ -37,11 +37,13 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "view/close.h"
-#include "view/define.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "view/close.h"
+#include "view/define.h"
 #include "worker/shared.h"
 
 /* How long CREATE TABLE waits for a broker that may be down. */
@@ -338,6 +340,12 @@ same_topics(const Stream *stream, const StreamOptions *options)
 	return true;
 }
 
+static bool
+is_shorter(const Interval *a, const Interval *b)
+{
+	return DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(a), IntervalPGetDatum(b)));
+}
+
 void
 weir_stream_alter(Oid relid, List *defs, bool reset)
 {
@@ -361,6 +369,11 @@ weir_stream_alter(Oid relid, List *defs, bool reset)
 	CommandCounterIncrement();
 	weir_cache_forget();
 	weir_view_check_stream(relid);
+	if (is_shorter(options.keep, stream->keep))
+	{
+		weir_segments_shrunk(weir_stream_require(relid));
+		weir_request_maintenance();
+	}
 	if (options.server &&
 		(stream->server == NULL || strcmp(options.server, stream->server) != 0 ||
 		 !same_topics(stream, &options)))

@@ -239,8 +239,8 @@ weir_segments_index_time(Stream *stream)
 
 /* ---- intervals ---- */
 
-static int64
-segment_width(Stream *stream)
+int64
+weir_segments_width(Stream *stream)
 {
 	int64		keep = stream->keep->time +
 		((int64) stream->keep->month * DAYS_PER_MONTH + stream->keep->day) * USECS_PER_DAY;
@@ -249,8 +249,8 @@ segment_width(Stream *stream)
 }
 
 /* Start of the interval that an event time falls into, aligned to the epoch of timestamps. */
-static TimestampTz
-segment_start(TimestampTz event_time, int64 width)
+TimestampTz
+weir_segments_start(TimestampTz event_time, int64 width)
 {
 	int64		rest = event_time % width;
 
@@ -271,9 +271,9 @@ keep_from(Stream *stream, TimestampTz stream_time)
 	return Min(from, weir_close_needs_from(stream->relid));
 }
 
-/* One timestamptz result of a query over $1 = stream; DT_NOBEGIN if null. Inside a scope. */
-static TimestampTz
-query_time(const char *sql, Oid stream)
+/* weir_segments_query_time returns one timestamptz result of a query over $1 = stream; DT_NOBEGIN if null. Inside a scope. */
+TimestampTz
+weir_segments_query_time(const char *sql, Oid stream)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(stream)};
@@ -301,9 +301,9 @@ weir_segments_stream_time(Stream *stream)
 				of_segments;
 
 	weir_catalog_open(&scope);
-	of_topics = query_time("SELECT max(stream_time) FROM weir.position WHERE stream = $1",
+	of_topics = weir_segments_query_time("SELECT max(stream_time) FROM weir.position WHERE stream = $1",
 						   stream->relid);
-	of_segments = query_time("SELECT max(lo) FROM weir.segment WHERE stream = $1",
+	of_segments = weir_segments_query_time("SELECT max(lo) FROM weir.segment WHERE stream = $1",
 							 stream->relid);
 	weir_catalog_close(&scope);
 	return Max(of_topics, of_segments);
@@ -327,8 +327,8 @@ typedef struct SegmentWriter
 } SegmentWriter;
 
 /* Finds the segment of [lo, hi), claims a free one, or makes one. */
-static Oid
-claim_segment(Stream *stream, TimestampTz lo, TimestampTz hi)
+Oid
+weir_segments_claim(Stream *stream, TimestampTz lo, TimestampTz hi)
 {
 	CatalogScope scope;
 	Oid			types[3] = {OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -375,7 +375,7 @@ open_writer(Stream *stream, Delta *delta, TimestampTz lo, TimestampTz hi)
 
 	writer->lo = lo;
 	writer->hi = hi;
-	writer->rel = table_open(claim_segment(stream, lo, hi), RowExclusiveLock);
+	writer->rel = table_open(weir_segments_claim(stream, lo, hi), RowExclusiveLock);
 	writer->estate = CreateExecutorState();
 	writer->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->result, writer->rel, 0, NULL, 0);
@@ -476,7 +476,7 @@ writer_for(List **writers, Stream *stream, Delta *delta, TimestampTz event_time,
 		if (event_time >= writer->lo && event_time < writer->hi)
 			return writer;
 	}
-	lo = segment_start(event_time, width);
+	lo = weir_segments_start(event_time, width);
 	writer = open_writer(stream, delta, lo, lo + width);
 	*writers = lappend(*writers, writer);
 	return writer;
@@ -496,7 +496,7 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 	if (!stream->keeps_rows || delta->nrows == 0)
 		return;
 	from = keep_from(stream, Max(delta->stream_time, weir_segments_stream_time(stream)));
-	width = segment_width(stream);
+	width = weir_segments_width(stream);
 	row = MakeSingleTupleTableSlot(delta->desc, &TTSOpsMinimalTuple);
 	stable = tuplestore_in_memory(delta->rows);
 
@@ -531,8 +531,8 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 /* ---- expiry ---- */
 
 /* Segments of a stream that qualify, as OIDs; inside a scope. */
-static List *
-list_segments(Oid stream, const char *condition, TimestampTz limit)
+List *
+weir_segments_list(Oid stream, const char *condition, TimestampTz limit)
 {
 	List	   *result = NIL;
 	Oid			types[2] = {OIDOID, TIMESTAMPTZOID};
@@ -576,7 +576,7 @@ weir_segments_whole_since(Stream *stream)
 	TimestampTz since;
 
 	weir_catalog_open(&scope);
-	since = query_time("SELECT since FROM weir.kept WHERE stream = $1", stream->relid);
+	since = weir_segments_query_time("SELECT since FROM weir.kept WHERE stream = $1", stream->relid);
 	weir_catalog_close(&scope);
 	return since;
 }
@@ -584,38 +584,58 @@ weir_segments_whole_since(Stream *stream)
 static TimestampTz
 segment_end(Oid segment)
 {
-	return query_time("SELECT hi FROM weir.segment WHERE segment = $1", segment);
+	return weir_segments_query_time("SELECT hi FROM weir.segment WHERE segment = $1", segment);
 }
 
-static void
-empty_segment(Oid segment)
+void
+weir_segments_empty(Oid segment)
 {
 	weir_catalog_exec("TRUNCATE ONLY %s", weir_relation_name(segment));
 	weir_catalog_exec("UPDATE weir.segment SET lo = NULL, hi = NULL WHERE segment = %u", segment);
 }
 
-void
-weir_segments_expire(Stream *stream)
+/* Empties what ends before from, and splits segments that became too wide. */
+static void
+expire_before(Stream *stream, TimestampTz from)
 {
 	CatalogScope scope;
-	TimestampTz stream_time = weir_segments_stream_time(stream);
-	TimestampTz from;
 	ListCell   *lc;
 
-	if (stream_time == DT_NOBEGIN)
-		return;
-	from = keep_from(stream, stream_time);
 	weir_catalog_open(&scope);
-	foreach(lc, list_segments(stream->relid, "hi <= $2", from))
+	foreach(lc, weir_segments_list(stream->relid, "hi <= $2", from))
 	{
 		/* readers come first: the next batch tries again */
 		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock))
 		{
 			weir_segments_missing(stream->relid, segment_end(lfirst_oid(lc)));
-			empty_segment(lfirst_oid(lc));
+			weir_segments_empty(lfirst_oid(lc));
 		}
 	}
+	weir_segments_narrow(stream, from);
 	weir_catalog_close(&scope);
+}
+
+void
+weir_segments_expire(Stream *stream)
+{
+	TimestampTz stream_time = weir_segments_stream_time(stream);
+
+	if (stream_time != DT_NOBEGIN)
+		expire_before(stream, stream->keeps_rows ? keep_from(stream, stream_time) : DT_NOEND);
+}
+
+void
+weir_segments_shrunk(Stream *stream)
+{
+	CatalogScope scope;
+	TimestampTz newest;
+
+	weir_catalog_open(&scope);
+	newest = weir_segments_query_time(psprintf("SELECT max(" WEIR_COL_EVENT_TIME ") FROM %s WHERE $1 IS NOT NULL",
+											   weir_relation_name(stream->rows_relid)), stream->relid);
+	weir_catalog_close(&scope);
+	if (newest != DT_NOBEGIN)
+		expire_before(stream, stream->keeps_rows ? keep_from(stream, newest) : DT_NOEND);
 }
 
 void
@@ -625,8 +645,8 @@ weir_segments_forget(Stream *stream)
 	ListCell   *lc;
 
 	weir_catalog_open(&scope);
-	foreach(lc, list_segments(stream->relid, "lo IS NOT NULL", 0))
-		empty_segment(lfirst_oid(lc));
+	foreach(lc, weir_segments_list(stream->relid, "lo IS NOT NULL", 0))
+		weir_segments_empty(lfirst_oid(lc));
 	weir_catalog_exec("DELETE FROM weir.kept WHERE stream = %u", stream->relid);
 	weir_catalog_close(&scope);
 }

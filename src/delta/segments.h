@@ -28,6 +28,9 @@ extern void weir_segments_keep(Stream *stream, Delta *delta, bool may_expire);
 /* Empties segments whose rows are all older than weir.keep; own locks as above. */
 extern void weir_segments_expire(Stream *stream);
 
+/* The same right after weir.keep became shorter, by the newest row that is kept. The caller holds ShareRowExclusive on the stream. */
+extern void weir_segments_shrunk(Stream *stream);
+
 /* Empties all of a stream's kept rows (TRUNCATE: AccessExclusive on the segments). */
 extern void weir_segments_forget(Stream *stream);
 
@@ -45,5 +48,14 @@ extern TimestampTz weir_segments_whole_since(Stream *stream);
 
 /* Highest event time known of the stream, DT_NOBEGIN if none; rows below it minus keep may be gone. */
 extern TimestampTz weir_segments_stream_time(Stream *stream);
+
+/* Between segments.c and narrow.c; inside a catalog scope. */
+extern int64 weir_segments_width(Stream *stream);
+extern TimestampTz weir_segments_start(TimestampTz event_time, int64 width);
+extern Oid	weir_segments_claim(Stream *stream, TimestampTz lo, TimestampTz hi);
+extern List *weir_segments_list(Oid stream, const char *condition, TimestampTz limit);
+extern TimestampTz weir_segments_query_time(const char *sql, Oid stream);
+extern void weir_segments_empty(Oid segment);
+extern void weir_segments_narrow(Stream *stream, TimestampTz from);
 
 #endif							/* WEIR_SEGMENTS_H */

@@ -286,7 +286,7 @@ expire_body(void *arg)
 	{
 		Stream	   *stream = weir_stream_get(lfirst_oid(lc));
 
-		if (stream != NULL && stream->keeps_rows)
+		if (stream != NULL)
 			weir_segments_expire(stream);
 	}
 	return true;
