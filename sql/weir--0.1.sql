@@ -82,6 +82,7 @@ CREATE TABLE weir.view_position (
   partition   integer NOT NULL,
   next_offset bigint NOT NULL,
   stream_time timestamptz,                  -- of the partition at next_offset, if known
+  start_offset bigint,                      -- where catching up began; NULL: it has not
   PRIMARY KEY (view, stream, topic, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_position IS 'internal: where a view that was paused, failed or is being backfilled goes on; no row: it follows its stream';
@@ -603,7 +604,19 @@ CREATE VIEW weir.views AS
               WHEN EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN 'backfilling'
               ELSE v.status END AS state,
          pg_catalog.pg_get_viewdef(v.query::pg_catalog.oid) AS definition,
-         v.batch, NULL::numeric AS progress, v.error
+         v.batch,
+         CASE WHEN v.status = 'running' AND EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN
+           -- the mean over the partitions of the share of offsets done
+           (SELECT pg_catalog.round(pg_catalog.avg(
+                     CASE WHEN d.view IS NULL THEN 1
+                          WHEN d.start_offset IS NULL THEN 0
+                          WHEN p.next_offset <= d.start_offset THEN 1
+                          ELSE LEAST(1, (d.next_offset - d.start_offset)::numeric / (p.next_offset - d.start_offset)) END), 4)
+              FROM weir.position p
+              LEFT JOIN weir.view_position d
+                ON d.view = v.view AND d.stream = p.stream AND d.topic = p.topic AND d.partition = p.partition
+             WHERE p.stream = ANY (v.streams) AND p.partition >= 0) END AS progress,
+         v.error
     FROM weir.view_def v;
 COMMENT ON VIEW weir.views IS 'continuous views: state, strategy, definition, last error';
 GRANT SELECT ON weir.views TO PUBLIC;

@@ -41,6 +41,12 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/defrem.h"
+#include "commands/explain.h"
+/* 18 has what EXPLAIN's own state and formats need in headers of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #if PG_VERSION_NUM >= 160000

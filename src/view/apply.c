@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
+#include "view/measure.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "worker/shared.h"
@@ -406,10 +407,12 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 {
 	List	   *deltas = NIL;
 	int64		nrows = 0;
+	PlannedStmt *planned;
 	ListCell   *lc;
 
 	if (plan->next)
 	{
+		weir_measure_part("next window to close", false);
 		result->span = plan->span;
 		result->next_end = weir_atclose_end(plan_for_size(plan, plan->next, plan->next_plans, 0), env);
 		if (result->ask || result->next_end > result->times.closing)
@@ -419,8 +422,9 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 			nrows += ((Delta *) lfirst(lc))->nrows;
 		env = weir_run_environment(plan->streams, deltas);
 	}
-	result->changed = weir_run_plan(plan_for_size(plan, plan->close, plan->close_plans, nrows),
-									plan->text, env, None_Receiver);
+	planned = plan_for_size(plan, plan->close, plan->close_plans, nrows);
+	weir_measure_part("windows closed", true);
+	result->changed = weir_run_plan(planned, plan->text, env, None_Receiver);
 	foreach(lc, deltas)
 		weir_delta_free(lfirst(lc));
 }
@@ -441,13 +445,17 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	if (plan->tree)
 	{
 		planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
+		weir_measure_part("statement", true);
 		result->changed = plan->exclusive ?
 			weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
 			weir_run_plan(planned, plan->text, env, None_Receiver);
 	}
 	if (plan->late && delta)
+	{
+		weir_measure_part("late rows", false);
 		result->late = weir_late_collect(view, delta->stream,
 										 plan_for_size(plan, plan->late, plan->late_plans, nrows), env);
+	}
 	if (delta && time_to_expire(view, plan, delta->stream_time))
 	{
 		result->changed += weir_view_expire(view, delta->stream_time);
@@ -461,6 +469,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
 	WindowTimes save = weir_window_times;
 	Delta	   *save_delta = weir_kept_enter(delta);
+	Measure    *save_measure = weir_measure_enter(view, delta ? delta->nrows : 0);
 	const int	outer_depth = weir_applying_begin();
 
 	plan->in_use++;
@@ -474,6 +483,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 		weir_applying_end(outer_depth);
 		weir_window_times = save;
 		(void) weir_kept_enter(save_delta);
+		weir_measure_leave(save_measure, false);
 		release_plan(plan);
 		PG_RE_THROW();
 	}
@@ -481,6 +491,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	weir_applying_end(outer_depth);
 	weir_window_times = save;
 	(void) weir_kept_enter(save_delta);
+	weir_measure_leave(save_measure, true);
 	release_plan(plan);
 }
 

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/measure.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "worker/positions.h"
@@ -127,11 +128,6 @@ weir_explain(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
-	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("weir.explain does not measure batches yet"),
-				 errhint("Times are in weir.stat_views.")));
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
 	weir_view_scope_open(view, &scope);
@@ -156,6 +152,8 @@ weir_explain(PG_FUNCTION_ARGS)
 									weir_final_close_statement(shape, view->relid, view->state_relid)));
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
+		put_lines(rsinfo, weir_measure_ask(view));
 	return (Datum) 0;
 }
 

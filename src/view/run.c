@@ -20,6 +20,7 @@
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
+#include "view/measure.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 
@@ -101,11 +102,12 @@ run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceive
 	uint64		processed;
 
 	desc = CreateQueryDesc(plan, text, GetActiveSnapshot(), InvalidSnapshot,
-						   dest, NULL, env, 0);
+						   dest, NULL, env, weir_measure_options());
 	ExecutorStart(desc, 0);
 	weir_compat_executor_run(desc);
 	processed = desc->estate->es_processed;
 	ExecutorFinish(desc);
+	weir_measure_plan(desc);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	PopActiveSnapshot();

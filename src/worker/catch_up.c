@@ -76,6 +76,7 @@ find_behind(Reader *reader)
 		behind = palloc0(sizeof(Behind));
 		behind->detached = detached;
 		behind->part = part;
+		behind->reached = detached->next_offset;
 		result = lappend(result, behind);
 	}
 	return result;
@@ -122,7 +123,7 @@ plan_replay(Replay *replay, Behind *behind)
 {
 	ReplayPartition *part = weir_replay_partition(replay, behind->detached->topic,
 												  behind->detached->partition);
-	int64		start = Min(behind->detached->next_offset, behind->part->saved.next_offset);
+	int64		start = Min(behind->detached->start, behind->part->saved.next_offset);
 
 	if (part == NULL)
 		weir_replay_add(replay, behind->detached->topic, behind->detached->partition,
@@ -149,7 +150,8 @@ open_catch_up(Reader *reader, List *all_behind)
 		if (!weir_topics_ends(reader, behind->detached->topic, behind->detached->partition,
 							  &low, &high, &error))
 			goto failed;
-		if (behind->detached->next_offset < low)
+		behind->detached->start = Max(behind->detached->next_offset, low);
+		if (behind->detached->next_offset < low && behind->detached->next_offset >= 0)
 		{
 			fail_view(reader, behind, low);
 			worker.reload = true;
@@ -254,7 +256,7 @@ work_on_view(CatchUp *catch_up, Stream *stream, ViewWork *work)
 
 		part->topic = behind->detached->topic;
 		part->partition = behind->detached->partition;
-		part->first_offset = behind->detached->next_offset;
+		part->first_offset = Max(behind->detached->next_offset, behind->detached->start);
 		part->stream_time = behind->detached->stream_time;
 	}
 	n = weir_replay_drop_letters(stream->relid, msgs, n);
@@ -335,7 +337,7 @@ finish(CatchUp *catch_up)
 		if (behind->attach)
 			catch_up->reader->detached = list_delete_ptr(catch_up->reader->detached,
 														 behind->detached);
-		else if (behind->reached > 0)
+		else if (behind->reached > behind->detached->next_offset)
 		{
 			behind->detached->next_offset = behind->reached;
 			behind->detached->stream_time = behind->stream_time;

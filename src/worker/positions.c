@@ -274,6 +274,7 @@ weir_positions_detached(Oid stream)
 		detached->partition = DatumGetInt32(field(i, 3, NULL));
 		detached->next_offset = DatumGetInt64(field(i, 4, NULL));
 		detached->stream_time = field_int64(i, 5, DT_NOBEGIN);
+		detached->start = -1;
 		result = lappend(result, detached);
 		MemoryContextSwitchTo(oldcxt);
 	}
@@ -297,9 +298,10 @@ weir_position_move_view(Oid stream, const DetachedView *detached, int64 next_off
 		n = weir_catalog_exec("DELETE FROM weir.view_position WHERE %s", which);
 	else
 		n = weir_catalog_exec("UPDATE weir.view_position SET next_offset = " INT64_FORMAT
-							  ", stream_time = %s WHERE %s", next_offset,
+							  ", stream_time = %s, start_offset = COALESCE(start_offset, " INT64_FORMAT ") WHERE %s", next_offset,
 							  stream_time == DT_NOBEGIN ? "NULL" :
-							  quote_literal_cstr(timestamptz_to_str(stream_time)), which);
+							  quote_literal_cstr(timestamptz_to_str(stream_time)),
+							  Max(detached->start, detached->next_offset), which);
 	if (n != 1)
 		elog(ERROR, "position of view %u on stream %u was moved", detached->view, stream);
 	weir_catalog_close(&scope);

@@ -24,8 +24,9 @@ typedef struct DetachedView
 	Oid			view;
 	char	   *topic;
 	int32		partition;
-	int64		next_offset;
+	int64		next_offset;	/* -2: the beginning of the partition */
 	TimestampTz stream_time;	/* of the partition at that offset; DT_NOBEGIN: unknown */
+	int64		start;			/* where this replay began; -1: not opened yet */
 } DetachedView;
 
 /* Detaches a view from its stream at this position: it is no longer applied there, and

@@ -1,6 +1,6 @@
 /*
  * shmem.h
- *	  Layout of weir's shared memory; for src/worker only (others: shared.h).
+ *	  Layout of weir's shared memory; for src/worker and view/measure.c only (others: shared.h).
  */
 #ifndef WEIR_SHMEM_H
 #define WEIR_SHMEM_H
@@ -65,6 +65,19 @@ typedef struct Hold
 	int			holders;
 } Hold;
 
+#define WEIR_ANSWER_MAX	16384	/* longest text of weir.explain(view, live => true) */
+
+/* A session waits for the next batch of a view to be measured (view/measure.c). Protected by WeirShared.lock. */
+typedef struct Question
+{
+	int			asker;			/* its pid; 0: nobody asks */
+	Oid			dboid;
+	Oid			view;
+	uint32		number;			/* questions so far */
+	bool		answered;
+	char		text[WEIR_ANSWER_MAX];
+} Question;
+
 typedef struct WeirShared
 {
 	LWLock	   *lock;			/* slots, holds, launcher's latch */
@@ -76,6 +89,7 @@ typedef struct WeirShared
 	ConditionVariable gone;		/* a worker's process has left its database */
 	Hub			hubs[WEIR_NUM_HUBS];
 	Hold		holds[WEIR_MAX_HOLDS];
+	Question	question;
 	int			nslots;
 	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
 } WeirShared;
