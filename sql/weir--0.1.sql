@@ -890,6 +890,39 @@ CREATE FUNCTION weir.discard(sink text, records integer DEFAULT 1) RETURNS bigin
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_discard';
 COMMENT ON FUNCTION weir.discard(text, integer) IS 'moves the first waiting records of a paused or failed sink to weir.dead_letters; returns their number';
 
+-- [expire]
+----------------------------------------------------------------------
+-- weir.expires: rows of ordinary tables that go when their time has come
+----------------------------------------------------------------------
+
+CREATE FUNCTION weir.expire() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_expire';
+COMMENT ON FUNCTION weir.expire() IS 'trigger that ALTER TABLE ... SET (weir.expires = ''column'') makes: rows are deleted when the column''s time has come';
+
+CREATE TABLE weir.expire_state (
+  relation oid PRIMARY KEY,
+  deleted  bigint NOT NULL DEFAULT 0,
+  error    text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.expire_state IS 'internal: what was deleted from tables with weir.expires; see weir.expiring';
+
+CREATE VIEW weir.expiring AS
+  SELECT t.tgrelid::regclass AS relation, a.attname AS "column",
+         CASE WHEN t.tgenabled = 'D' THEN 'off' WHEN s.error IS NOT NULL THEN 'failed' ELSE 'running' END AS state,
+         COALESCE(s.deleted, 0) AS deleted,
+         CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') THEN s.error END AS error
+    FROM pg_catalog.pg_depend f
+    JOIN pg_catalog.pg_trigger t ON t.oid = f.objid AND t.tgparentid = 0
+    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_trigger'::regclass AND d.objid = t.oid
+     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.tgrelid AND d.refobjsubid > 0
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = d.refobjsubid
+    LEFT JOIN weir.expire_state s ON s.relation = t.tgrelid
+   WHERE f.classid = 'pg_catalog.pg_trigger'::regclass AND f.refclassid = 'pg_catalog.pg_proc'::regclass
+     AND f.refobjid = 'weir.expire()'::regprocedure;
+COMMENT ON VIEW weir.expiring IS 'tables with weir.expires: the column, rows deleted so far, and the error that keeps rows from being deleted';
+GRANT SELECT ON weir.expiring TO PUBLIC;
+
 -- The last thing CREATE EXTENSION does: the launcher looks for weir in this database at commit.
 CREATE FUNCTION weir.announce() RETURNS void
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_announce';

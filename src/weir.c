@@ -84,6 +84,7 @@ _PG_init(void)
 	weir_launcher_init();
 	weir_ddl_init();
 	weir_sink_init();
+	weir_expire_init();
 	weir_stream_am_init();
 	weir_view_init();
 }

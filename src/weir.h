@@ -55,6 +55,7 @@ extern void weir_shmem_init(void);		/* worker/shmem.c */
 extern void weir_launcher_init(void);	/* worker/launcher.c */
 extern void weir_ddl_init(void);		/* catalog/ddl.c: ProcessUtility hook */
 extern void weir_sink_init(void);		/* sink/sinks.c; before the next, whose callback then runs first */
+extern void weir_expire_init(void);		/* expire/trigger.c: transaction callback */
 extern void weir_stream_am_init(void);	/* delta/stream_am.c: transaction callbacks */
 extern void weir_view_init(void);		/* view/apply.c: caches, invalidation callbacks */
 

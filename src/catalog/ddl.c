@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "delta/segments.h"
 #include "delta/stream_am.h"
+#include "expire/expire.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "sink/sink.h"
@@ -114,6 +115,14 @@ handle_create_table(Utility *u)
 		pass_on(u);				/* says that it is there */
 		return;
 	}
+	if (weir_expire_is_option(defs))
+	{
+		pass_on(u);
+		CommandCounterIncrement();
+		weir_expire_alter(RangeVarGetRelid(stmt->relation, NoLock, false), defs, false);
+		return;
+	}
+	weir_expire_refuse(defs);
 	weir_stream_prepare_create(stmt, defs);
 	pass_on(u);
 	CommandCounterIncrement();
@@ -209,6 +218,7 @@ handle_create_trigger(Utility *u)
 	{
 		CommandCounterIncrement();
 		weir_sink_check_trigger(relid, stmt->trigname);
+		weir_expire_check_trigger(relid, stmt->trigname);
 	}
 }
 
@@ -287,10 +297,14 @@ apply_option_commands(AlterTableStmt *stmt, Oid relid)
 		if (defs == NIL)
 			continue;
 		weir_check_owner(relid);
+		if (is_stream(relid) || is_view(relid) || !weir_expire_is_option(defs))
+			weir_expire_refuse(defs);
 		if (is_stream(relid))
 			weir_stream_alter(relid, defs, reset);
 		else if (is_view(relid))
 			alter_view_options(relid, defs, reset);
+		else if (weir_installed() && weir_expire_is_option(defs))
+			weir_expire_alter(relid, defs, reset);
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -351,6 +365,9 @@ handle_alter_table(Utility *u)
 	}
 	if (!stream)
 	{
+		/* a partition with rows, a trigger enabled again: the expirer looks */
+		if (OidIsValid(relid) && weir_installed() && weir_expire_is_set(relid))
+			weir_catalog_changed();
 		pass_on(u);
 		if (is_view(relid))
 			weir_view_after_alter(weir_view_require(relid), stmt);
@@ -651,7 +668,10 @@ weir_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	/* what a prepared transaction has written to the outbox is seen from its commit on */
 	if (IsA(pstmt->utilityStmt, TransactionStmt) &&
 		castNode(TransactionStmt, pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED)
+	{
 		weir_sink_prepared_committed();
+		weir_expire_prepared_committed();
+	}
 
 	/* outside of transactions (COMMIT, ...) there is nothing for us */
 	if (handler == NULL || IsBinaryUpgrade || !IsTransactionState())

@@ -261,12 +261,12 @@ take_slot(Oid dboid, int index)
 			/*
 			 * Left behind by a launcher that died, or of a pool of another
 			 * size: wait until it is gone, so that no partition ever has two readers.
-			 * The publisher reads none and stays.
+			 * Publisher and expirer read none and stay.
 			 */
 			if (slot->state != WORKER_FREE && slot->dboid == dboid &&
 				(slot->index == index ||
-				 (slot->nworkers != nworkers && slot->index != WEIR_PUBLISHER &&
-				  index != WEIR_PUBLISHER)))
+				 (slot->nworkers != nworkers && slot->index < WEIR_MAX_WORKERS &&
+				  index < WEIR_MAX_WORKERS)))
 			{
 				found = -1;
 				break;
@@ -319,11 +319,12 @@ start_worker(DatabaseEntry *db, int index)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "weir", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "weir_worker_main", sizeof(worker.bgw_function_name));
-	if (index == WEIR_PUBLISHER)
-		snprintf(worker.bgw_name, BGW_MAXLEN, "weir publisher of %s", NameStr(db->name));
-	else
+	strlcpy(worker.bgw_type, index == WEIR_PUBLISHER ? "weir publisher" :
+			index == WEIR_EXPIRER ? "weir expirer" : "weir worker", BGW_MAXLEN);
+	if (index < WEIR_MAX_WORKERS)
 		snprintf(worker.bgw_name, BGW_MAXLEN, "weir worker %d of %s", index, NameStr(db->name));
-	strlcpy(worker.bgw_type, index == WEIR_PUBLISHER ? "weir publisher" : "weir worker", BGW_MAXLEN);
+	else
+		snprintf(worker.bgw_name, BGW_MAXLEN, "%s of %s", worker.bgw_type, NameStr(db->name));
 	memcpy(worker.bgw_extra, &start, sizeof(start));
 	worker.bgw_notify_pid = MyProcPid;
 
@@ -347,6 +348,13 @@ wants_publisher(DatabaseEntry *db)
 	return db->workers[0].slot >= 0 && weir_shared->slots[db->workers[0].slot].publishes;
 }
 
+/* Has it found that the database has tables with weir.expires? */
+static bool
+wants_expirer(DatabaseEntry *db)
+{
+	return db->workers[0].slot >= 0 && weir_shared->slots[db->workers[0].slot].expires;
+}
+
 /* May a worker be started here, as far as is known? */
 static bool
 wants_worker(DatabaseEntry *db, int index, bool probing)
@@ -355,6 +363,8 @@ wants_worker(DatabaseEntry *db, int index, bool probing)
 		return false;
 	if (index == WEIR_PUBLISHER)
 		return db->verdict == DATABASE_PRESENT && wants_publisher(db);
+	if (index == WEIR_EXPIRER)
+		return db->verdict == DATABASE_PRESENT && wants_expirer(db);
 	if (index >= weir_workers)
 		return false;
 	if (db->verdict == DATABASE_PRESENT)

@@ -14,6 +14,7 @@
 #include "catalog/catalog.h"
 #include "catalog/view.h"
 #include "delta/ingest.h"
+#include "expire/expire.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -168,23 +169,26 @@ define_reader(Reader *reader, Stream *stream)
 		weir_stat_share(reader->stream, worker.index, SHARE_PAUSED, NULL);
 }
 
-/* Tells the launcher whether the database needs a publisher. */
+/* Tells the launcher whether the database needs a publisher and an expirer. */
 static void
-tell_publishes(void)
+tell_needs(void)
 {
 	WorkerSlot *slot = &weir_shared->slots[worker.slot];
 	CatalogScope scope;
 	bool		publishes;
+	bool		expires;
 
 	if (worker.index != 0)
 		return;
 	weir_catalog_open(&scope);
 	publishes = weir_catalog_exec("SELECT FROM weir.sink LIMIT 1") > 0;
 	weir_catalog_close(&scope);
-	if (slot->publishes == publishes)
+	expires = weir_expire_tables() != NIL;
+	if (slot->publishes == publishes && slot->expires == expires)
 		return;
 	LWLockAcquire(weir_shared->lock, LW_EXCLUSIVE);
 	slot->publishes = publishes;
+	slot->expires = expires;
 	LWLockRelease(weir_shared->lock);
 	weir_launcher_wake();
 }
@@ -199,7 +203,7 @@ reload_body(void *arg)
 	worker.leave = !weir_installed();
 	if (worker.leave)
 		return true;
-	tell_publishes();
+	tell_needs();
 	foreach(lc, weir_stream_oids())
 	{
 		Stream	   *stream = weir_stream_get(lfirst_oid(lc));

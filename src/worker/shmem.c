@@ -92,6 +92,8 @@ shmem_startup(void)
 			pg_atomic_init_u64(&weir_shared->hubs[i].maintenance, 0);
 			pg_atomic_init_u64(&weir_shared->hubs[i].outbox, 0);
 			pg_atomic_init_u32(&weir_shared->hubs[i].publisher_waits, 0);
+			pg_atomic_init_u64(&weir_shared->hubs[i].expire_next, (uint64) DT_NOBEGIN);
+			pg_atomic_init_u64(&weir_shared->hubs[i].expire_told, PG_INT64_MAX);
 			ConditionVariableInit(&weir_shared->hubs[i].progress);
 		}
 		weir_shared->nslots = num_slots();

@@ -16,7 +16,8 @@
 
 #define WEIR_MAX_WORKERS		64	/* the most that weir.workers allows */
 #define WEIR_PUBLISHER			WEIR_MAX_WORKERS	/* the publisher's index among a database's workers */
-#define WEIR_MAX_PROCESSES		(WEIR_MAX_WORKERS + 1)
+#define WEIR_EXPIRER			(WEIR_MAX_WORKERS + 1)	/* the expirer's */
+#define WEIR_MAX_PROCESSES		(WEIR_MAX_WORKERS + 2)
 #define WEIR_NUM_HUBS			64	/* databases are hashed to hubs; a collision costs a needless look */
 #define WEIR_MAX_HOLDS			64	/* databases being left at one time */
 #define WEIR_TOPIC_MAX			250 /* Kafka allows 249 bytes */
@@ -30,6 +31,8 @@ typedef struct Hub
 	pg_atomic_uint64 maintenance;	/* transactions that left expiry to the workers */
 	pg_atomic_uint64 outbox;	/* transactions that wrote to the outbox */
 	pg_atomic_uint32 publisher_waits;	/* a publisher wants its latch set by the next of them */
+	pg_atomic_uint64 expire_next;	/* what the expirer waits for (expire/expirer.c) */
+	pg_atomic_uint64 expire_told;	/* the earliest row that it was told of; both are TimestampTz */
 	ConditionVariable progress; /* a batch was committed, a request answered */
 } Hub;
 
@@ -50,8 +53,9 @@ typedef struct WorkerSlot
 {
 	WorkerState state;
 	Oid			dboid;
-	int			index;			/* 0 .. weir.workers - 1, or WEIR_PUBLISHER */
+	int			index;			/* 0 .. weir.workers - 1, WEIR_PUBLISHER or WEIR_EXPIRER */
 	bool		publishes;		/* of worker 0: the database has sinks, a publisher is wanted */
+	bool		expires;		/* of worker 0: it has tables with weir.expires, an expirer is wanted */
 	uint32		nworkers;		/* of the pool that it belongs to */
 	uint32		epoch;			/* launcher that registered it */
 	uint64		generation;		/* of the catalog when the extension was looked for */

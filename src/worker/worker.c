@@ -22,10 +22,12 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -38,6 +40,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "delta/segments.h"
+#include "expire/expire.h"
 #include "sink/publisher.h"
 #include "worker/shared.h"
 #include "worker/shmem.h"
@@ -187,6 +190,18 @@ report_error(char **last_error, MemoryContext cxt)
 	FreeErrorData(edata);
 }
 
+/*
+ * Deferred triggers would fire at the commit, as the superuser that the
+ * worker is. So there are none: SET CONSTRAINTS ALL IMMEDIATE.
+ */
+static void
+fire_triggers_at_once(void)
+{
+	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(stmt);
+}
+
 bool
 weir_worker_transaction(TransactionBody body, void *arg,
 						char **last_error, MemoryContext cxt)
@@ -202,6 +217,7 @@ weir_worker_transaction(TransactionBody body, void *arg,
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
+		fire_triggers_at_once();
 		if (body(arg))
 		{
 			PopActiveSnapshot();
@@ -474,10 +490,13 @@ weir_worker_main(Datum arg)
 	pgstat_report_appname(MyBgworkerEntry->bgw_name);
 	pin_settings();
 
-	if (worker.index == WEIR_PUBLISHER)
+	if (worker.index >= WEIR_MAX_WORKERS)
 	{
 		(void) settle();
-		weir_publisher_run();
+		if (worker.index == WEIR_PUBLISHER)
+			weir_publisher_run();
+		else
+			weir_expirer_run();
 		final_state = WORKER_DONE;
 		proc_exit(0);
 	}
