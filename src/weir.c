@@ -86,5 +86,6 @@ _PG_init(void)
 	weir_sink_init();
 	weir_expire_init();
 	weir_stream_am_init();
+	weir_delta_scan_init();
 	weir_view_init();
 }

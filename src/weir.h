@@ -57,6 +57,7 @@ extern void weir_ddl_init(void);		/* catalog/ddl.c: ProcessUtility hook */
 extern void weir_sink_init(void);		/* sink/sinks.c; before the next, whose callback then runs first */
 extern void weir_expire_init(void);		/* expire/trigger.c: transaction callback */
 extern void weir_stream_am_init(void);	/* delta/stream_am.c: transaction callbacks */
+extern void weir_delta_scan_init(void);	/* delta/scan.c: planner hook */
 extern void weir_view_init(void);		/* view/apply.c: caches, invalidation callbacks */
 
 #endif							/* WEIR_H */

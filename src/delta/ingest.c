@@ -442,23 +442,23 @@ static Delta *
 slice(Batch *batch, int64 from, int64 to)
 {
 	Delta	   *part = weir_delta_create(batch->rel, work_mem);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(part->desc, &TTSOpsMinimalTuple);
+	DeltaCursor cursor;
+	Datum	   *values;
+	bool	   *isnull;
 
 	part->partly_kept = batch->delta->partly_kept;
 	part->kept_from = batch->delta->kept_from;
 	part->whole_since = batch->delta->whole_since;
 	part->batch = batch->delta;
-	tuplestore_rescan(batch->delta->rows);
-	if (from > 0)
-		tuplestore_skiptuples(batch->delta->rows, from, true);
+	weir_delta_open(&cursor, batch->delta);
+	weir_delta_skip(&cursor, from);
 	for (int64 i = from; i < to; i++)
 	{
-		if (!tuplestore_gettupleslot(batch->delta->rows, true, false, slot))
+		if (!weir_delta_next(&cursor, &values, &isnull))
 			elog(ERROR, "a delta has fewer rows than it counted");
-		slot_getallattrs(slot);
-		weir_delta_put(part, slot->tts_values, slot->tts_isnull);
+		weir_delta_put(part, values, isnull);
 	}
-	ExecDropSingleTupleTableSlot(slot);
+	weir_delta_close(&cursor);
 	return part;
 }
 
@@ -639,18 +639,19 @@ remove_refused(Batch *batch, const bool *refused)
 {
 	Delta	   *all = batch->delta;
 	Delta	   *rest = weir_delta_create(batch->rel, weir_memory / 2);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(all->desc, &TTSOpsMinimalTuple);
+	DeltaCursor cursor;
+	Datum	   *values;
+	bool	   *isnull;
 
-	tuplestore_rescan(all->rows);
-	for (int64 i = 0; tuplestore_gettupleslot(all->rows, true, false, slot); i++)
+	weir_delta_open(&cursor, all);
+	for (int64 i = 0; weir_delta_next(&cursor, &values, &isnull); i++)
 	{
 		if (refused[i])
 			continue;
-		slot_getallattrs(slot);
 		batch->source[rest->nrows] = batch->source[i];
-		weir_delta_put(rest, slot->tts_values, slot->tts_isnull);
+		weir_delta_put(rest, values, isnull);
 	}
-	ExecDropSingleTupleTableSlot(slot);
+	weir_delta_close(&cursor);
 	weir_delta_free(all);
 	batch->delta = rest;
 }

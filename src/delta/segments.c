@@ -440,7 +440,7 @@ close_writer(SegmentWriter *writer)
  * the row's values live as long as the delta, so that they need no copy.
  */
 static void
-write_row(SegmentWriter *writer, TupleTableSlot *row, bool stable)
+write_row(SegmentWriter *writer, const Datum *values, const bool *isnull, bool stable)
 {
 	TupleDesc	desc = RelationGetDescr(writer->rel);
 	TupleTableSlot *slot;
@@ -453,8 +453,8 @@ write_row(SegmentWriter *writer, TupleTableSlot *row, bool stable)
 	{
 		int			from = writer->from_delta[i];
 
-		slot->tts_values[i] = from < 0 ? (Datum) 0 : row->tts_values[from];
-		slot->tts_isnull[i] = from < 0 ? true : row->tts_isnull[from];
+		slot->tts_values[i] = from < 0 ? (Datum) 0 : values[from];
+		slot->tts_isnull[i] = from < 0 ? true : isnull[from];
 	}
 	ExecStoreVirtualTuple(slot);
 	if (!stable)
@@ -487,8 +487,9 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 {
 	TimestampTz from;
 	int64		width;
-	TupleTableSlot *row;
-	bool		stable;
+	DeltaCursor cursor;
+	Datum	   *values;
+	bool	   *isnull;
 	TimestampTz missing = DT_NOBEGIN;	/* latest event time of a row that is not kept */
 	List	   *writers = NIL;
 	ListCell   *lc;
@@ -497,18 +498,14 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 		return;
 	from = keep_from(stream, Max(delta->stream_time, weir_segments_stream_time(stream)));
 	width = weir_segments_width(stream);
-	row = MakeSingleTupleTableSlot(delta->desc, &TTSOpsMinimalTuple);
-	stable = tuplestore_in_memory(delta->rows);
-
-	tuplestore_rescan(delta->rows);
-	while (tuplestore_gettupleslot(delta->rows, true, false, row))
+	weir_delta_open(&cursor, delta);
+	while (weir_delta_next(&cursor, &values, &isnull))
 	{
-		TimestampTz event_time;
+		TimestampTz event_time = DatumGetTimestampTz(values[delta->ndeclared + 2]);
 
-		slot_getallattrs(row);
-		event_time = DatumGetTimestampTz(row->tts_values[delta->ndeclared + 2]);
 		if (event_time >= from)
-			write_row(writer_for(&writers, stream, delta, event_time, width), row, stable);
+			write_row(writer_for(&writers, stream, delta, event_time, width),
+					  values, isnull, weir_delta_in_memory(delta));
 		else
 			missing = Max(missing, event_time);
 		CHECK_FOR_INTERRUPTS();
@@ -522,7 +519,7 @@ weir_segments_keep(Stream *stream, Delta *delta, bool may_expire)
 	}
 	foreach(lc, writers)
 		close_writer(lfirst(lc));
-	ExecDropSingleTupleTableSlot(row);
+	weir_delta_close(&cursor);
 	CommandCounterIncrement();
 	if (may_expire)
 		weir_segments_expire(stream);

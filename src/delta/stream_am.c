@@ -211,7 +211,7 @@ static void
 drop_pending(Pending *pending)
 {
 	pendings = list_delete_ptr(pendings, pending);
-	tuplestore_end(pending->delta->rows);
+	weir_delta_free(pending->delta);
 	MemoryContextDelete(pending->cxt);
 }
 
@@ -231,7 +231,7 @@ flush_pending(Pending *pending)
 			save_stream_time(pending->relid, pending->stream_time);
 		weir_ingest_inserted(stream, pending->delta);
 	}
-	tuplestore_end(pending->delta->rows);
+	weir_delta_free(pending->delta);
 	MemoryContextDelete(pending->cxt);
 }
 
@@ -523,7 +523,7 @@ weir_stream_has_triggers(Relation rel)
 void
 weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta)
 {
-	EphemeralNamedRelationData enr = {0};
+	EphemeralNamedRelation enr = weir_delta_relation(weir_delta_name(stream->relid), delta);
 	StringInfoData columns;
 	char	   *sql;
 	Oid			save_userid;
@@ -538,13 +538,8 @@ weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta)
 			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
 							 quote_identifier(NameStr(att->attname)));
 	}
-	enr.md.name = weir_delta_name(stream->relid);
-	enr.md.tupdesc = delta->desc;
-	enr.md.enrtype = ENR_NAMED_TUPLESTORE;
-	enr.md.enrtuples = delta->nrows;
-	enr.reldata = delta->rows;
 	sql = psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s",
-				   stream->name, columns.data, columns.data, enr.md.name);
+				   stream->name, columns.data, columns.data, enr->md.name);
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(stream->owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
@@ -553,7 +548,7 @@ weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta)
 	PG_TRY();
 	{
 		SPI_connect();
-		if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER ||
+		if (SPI_register_relation(enr) != SPI_OK_REL_REGISTER ||
 			SPI_execute(sql, false, 0) != SPI_OK_INSERT)
 			elog(ERROR, "could not fire the triggers of stream %s", stream->name);
 		SPI_finish();

@@ -17,7 +17,6 @@
 #define WEIR_TOUCHED_REFERENCE "weir_touched_keys"	/* placeholder that becomes a reference to WEIR_TOUCHED */
 #define WEIR_GONE		"weir_gone"
 #define WEIR_UNKEPT		"weir_unkept"	/* placeholder: rows of the batch that were too old to be kept */
-#define WEIR_BATCH_PREFIX "weir_batch_" /* ephemeral relation: the whole batch that a delta is part of */
 
 /* One column of the recompute key. */
 typedef struct TouchKey

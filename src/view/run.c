@@ -35,26 +35,14 @@ weir_run_rewrite(Query *query)
 static void
 register_delta(QueryEnvironment *env, char *name, Oid stream, Delta *delta)
 {
-	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
-
-	enr->md.name = name;
-	enr->md.reliddesc = InvalidOid;
-	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
-	if (delta)
-	{
-		enr->md.tupdesc = delta->desc;
-		enr->md.enrtuples = (double) delta->nrows;
-		enr->reldata = delta->rows;
-	}
-	else
+	if (delta == NULL)
 	{
 		Relation	rel = table_open(stream, AccessShareLock);
 
-		enr->md.tupdesc = weir_delta_desc(rel);
-		enr->reldata = tuplestore_begin_heap(false, false, 64);
+		delta = weir_delta_create(rel, work_mem);
 		table_close(rel, NoLock);
 	}
-	register_ENR(env, enr);
+	register_ENR(env, weir_delta_relation(name, delta));
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "weir.h"
 #include "compat.h"
 #include "catalog/view.h"
+#include "delta/delta.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
@@ -20,7 +21,6 @@
 #include "utils/rel.h"
 
 /* Names inside the maintenance statement that no common table expression of a user may have. */
-#define WEIR_DELTA_PREFIX	"weir_delta_"
 #define WEIR_PART			"weir_part"		/* partial results of the delta */
 #define WEIR_MERGED			"weir_merged"	/* merged states of the touched keys */
 #define WEIR_LATE			"weir_late"		/* rows that came too late */
