@@ -18,7 +18,7 @@ create materialized view bad2 with (weir.continuous, weir.emit='final') as selec
 create materialized view bad3 with (weir.continuous, weir.emit='final') as select window_start, k, v from short, tumble(ts,'1 hour');
 create materialized view bad4 with (weir.continuous, weir.emit='final') as select k, v from s;
 create materialized view bad5 with (weir.continuous, weir.emit='final') as select k, percentile_cont(0.5) within group (order by v) as median from s, tumble(ts, '1 min') group by k;
-select view, strategy from weir.views;
+select view, strategy from weir.views order by view::text;
 insert into s values ('2024-01-01 00:00:01','a',1),('2024-01-01 00:00:11','a',10),('2024-01-01 00:00:21','b',7),('2024-01-01 00:00:31','a',4);
 table p;
 insert into s values ('2024-01-01 00:01:05','b',7);
