@@ -15,7 +15,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 as_user() {
 	if [ "$(id -u)" = 0 ]; then
-		runuser -u postgres -- env HOME="$work" "$@"
+		runuser -u postgres -- env HOME="$work/postgres" "$@"
 	else
 		"$@"
 	fi
@@ -32,9 +32,9 @@ prepare() {
 	install_packages $needs "$@"
 	PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$PG/bin/pg_config}
 	bindir=$("$PG_CONFIG" --bindir)
-	psql=("$bindir/psql" -X -h "$work" -U postgres -d postgres)
-	mkdir "$work/data" "$work/kafka"
-	[ "$(id -u)" != 0 ] || chown postgres: "$work" "$work/data" "$work/kafka"
+	psql=("$bindir/psql" -X -h "$work/postgres" -U postgres -d postgres)
+	mkdir "$work/postgres" "$work/kafka"
+	[ "$(id -u)" != 0 ] || chown postgres: "$work/postgres" "$work/kafka"
 }
 
 # Builds and installs weir from a copy of the tree, and the programs of the examples.
@@ -86,20 +86,20 @@ start_broker() {
 
 start_postgres() {
 	say "starting a scratch PostgreSQL"
-	as_user "$bindir/initdb" -D "$work/data" -A trust -U postgres --no-sync > "$work/initdb.log"
-	cat >> "$work/data/postgresql.conf" <<-CONF
+	as_user "$bindir/initdb" -D "$work/postgres/data" -A trust -U postgres --no-sync > "$work/initdb.log"
+	cat >> "$work/postgres/data/postgresql.conf" <<-CONF
 		shared_preload_libraries = 'weir'
 		listen_addresses = ''
-		unix_socket_directories = '$work'
+		unix_socket_directories = '$work/postgres'
 	CONF
-	as_user "$bindir/pg_ctl" -D "$work/data" -l "$work/postgresql.log" -w start > /dev/null ||
-		{ tail -n 20 "$work/postgresql.log"; exit 1; }
+	as_user "$bindir/pg_ctl" -D "$work/postgres/data" -l "$work/postgres/log" -w start > /dev/null ||
+		{ tail -n 20 "$work/postgres/log"; exit 1; }
 }
 
 psql() { "${psql[@]}" "$@"; }
 
 stop_all() {
-	[ ! -e "$work/data/postmaster.pid" ] || as_user "$bindir/pg_ctl" -D "$work/data" -m immediate stop > /dev/null 2>&1 || true
+	[ ! -e "$work/postgres/data/postmaster.pid" ] || as_user "$bindir/pg_ctl" -D "$work/postgres/data" -m immediate stop > /dev/null 2>&1 || true
 	if [ -e "$work/broker.pid" ] && kill "$(cat "$work/broker.pid")" 2> /dev/null; then
 		timeout 10 tail --pid="$(cat "$work/broker.pid")" -f /dev/null || true
 	fi
