@@ -38,6 +38,9 @@ extern Oid	weir_schema_oid(void);
 extern Oid	weir_extension_oid(void);
 extern Oid	weir_stream_am_oid(void);
 
+/* relink.c: dependencies that pg_upgrade has left out. Inside a transaction. */
+extern void weir_relink_missing(void);
+
 /* Qualified and quoted name of a relation, palloc'd; "(oid)" if it is gone. */
 extern char *weir_relation_name(Oid relid);
 

@@ -8,13 +8,17 @@
  * a trigger on these ends here: once a row names an object and its helpers,
  * their dependencies are recorded, as at creation.
  *
+ * pg_upgrade carries catalog rows over as files: there is no INSERT. So the first
+ * worker of a database looks for what is missing when it begins.
+ *
  * Runs in the backend that inserts into weir.stream_def, weir.view_def or
- * weir.segment; takes no locks but those of pg_depend. Promises nothing
+ * weir.segment, or in a worker; takes no locks but those of pg_depend. Promises nothing
  * about clones of a stream's indexes, which a dump restores after the data:
  * they are dropped with their segment, not with the stream's index.
  */
 #include "weir.h"
 
+#include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
@@ -142,4 +146,57 @@ weir_relink_trigger(PG_FUNCTION_ARGS)
 		link_relations(segment, parent_of(segment), DEPENDENCY_AUTO);
 	}
 	return PointerGetDatum(NULL);
+}
+
+/* Rows of a query of two OIDs and a dependency's type; inside a catalog scope. */
+static uint64
+link_rows(const char *sql, void (*link) (Oid child, Oid parent, DependencyType type))
+{
+	SPITupleTable *rows;
+	uint64		n;
+
+	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read weir's catalog");
+	n = SPI_processed;
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		link(DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)),
+			 DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull)),
+			 (DependencyType) DatumGetChar(SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull)));
+	}
+	return n;
+}
+
+static void
+link_to_server(Oid stream, Oid server, DependencyType type)
+{
+	link_server(stream, GetForeignServer(server)->servername);
+}
+
+/* weir_relink_missing records the dependencies that pg_upgrade has not carried over. Inside a transaction. */
+void
+weir_relink_missing(void)
+{
+	CatalogScope scope;
+	uint64		n;
+
+	weir_catalog_open(&scope);
+	n = link_rows("SELECT w.child, w.parent, w.type FROM ("
+				  "SELECT query::oid AS child, view::oid AS parent, 'i'::\"char\" AS type FROM weir.view_def"
+				  " UNION ALL SELECT state::oid, view::oid, 'i' FROM weir.view_def WHERE state IS NOT NULL"
+				  " UNION ALL SELECT \"rows\"::oid, stream::oid, 'a' FROM weir.stream_def"
+				  " UNION ALL SELECT s.segment::oid, h.inhparent, 'a' FROM weir.segment s JOIN pg_inherits h ON h.inhrelid = s.segment) w"
+				  " WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = w.child"
+				  "  AND d.refclassid = 'pg_class'::regclass AND d.refobjid = w.parent AND d.deptype = w.type)",
+				  link_relations);
+	n += link_rows("SELECT s.stream::oid, f.oid, 'n'::\"char\" FROM weir.stream_def s JOIN pg_foreign_server f ON f.srvname = s.server"
+				   " WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = s.stream"
+				   "  AND d.refclassid = 'pg_foreign_server'::regclass AND d.refobjid = f.oid)",
+				   link_to_server);
+	weir_catalog_close(&scope);
+	if (n > 0)
+		ereport(LOG, (errmsg("recorded " UINT64_FORMAT " dependencies of streams and views that an upgrade had left out", n)));
 }

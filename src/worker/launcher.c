@@ -204,6 +204,21 @@ collect_worker(DatabaseEntry *db, WorkerEntry *worker, WorkerState state, uint64
 		worker->backoff = Min(Max(worker->backoff * 2, BACKOFF_MIN), BACKOFF_MAX);
 }
 
+/* Databases that had no room under weir.max_databases are tried again when a worker is gone from another. */
+static void
+reconsider_full(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, databases)
+	{
+		DatabaseEntry *db = lfirst(lc);
+
+		if (db->verdict == DATABASE_FULL)
+			db->verdict = DATABASE_UNKNOWN;
+	}
+}
+
 /* Looks at every worker that was started: has it settled, is it gone? */
 static void
 collect_workers(void)
@@ -236,6 +251,8 @@ collect_workers(void)
 			generation = slot->generation;
 			memset(slot, 0, sizeof(WorkerSlot));
 			LWLockRelease(weir_shared->lock);
+			if (db->verdict == DATABASE_PRESENT && state != WORKER_FULL)
+				reconsider_full();
 			collect_worker(db, worker, state, generation);
 			shortage = false;
 		}
@@ -426,7 +443,7 @@ start_workers(void)
 				if (!shortage)
 					ereport(WARNING,
 							(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-							 errmsg("out of background worker slots: database \"%s\" has too few of weir's workers",
+							 errmsg("out of background worker slots: no worker of weir can start in database \"%s\"",
 									NameStr(db->name)),
 							 errhint("Raise max_worker_processes and restart the server.")));
 				shortage = true;

@@ -22,6 +22,7 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "compat.h"
@@ -308,6 +309,13 @@ expire_body(void *arg)
 	return true;
 }
 
+static bool
+relink_body(void *arg)
+{
+	weir_relink_missing();
+	return true;
+}
+
 /* Sessions that INSERT leave the emptying of old segments to the first worker. */
 static void
 run_maintenance(void)
@@ -506,8 +514,12 @@ weir_worker_main(Datum arg)
 		final_state = WORKER_FULL;
 	else
 	{
+		static char *last_error = NULL;
+
 		if (!worker.leave)
 			weir_kafka_tune_malloc();
+		if (!worker.leave && worker.index == 0)
+			(void) weir_worker_transaction(relink_body, NULL, &last_error, worker.cxt);
 		work();
 		final_state = worker.leave ? WORKER_ABSENT : WORKER_DONE;
 	}
