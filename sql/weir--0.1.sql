@@ -472,6 +472,17 @@ CREATE FUNCTION @extschema@.cumulate(ts timestamp, max_size interval, step inter
     FROM pg_catalog.generate_series(0, weir.hop_count(max_size, step, true) OPERATOR(pg_catalog.-) 1) AS n WHERE ts IS NOT NULL AND weir.in_window(pg_catalog.timezone('UTC'::pg_catalog.text, ts), weir.cumulate_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), max_size, step, n, time_zone)) $$;
 COMMENT ON FUNCTION @extschema@.cumulate(timestamp, interval, interval, text) IS 'cumulating windows: they begin with the tumbling window of max_size and end after every step of it, on the calendar of a time zone';
 
+/* session(): which session a row is in depends on other rows, so only continuous views can tell. */
+CREATE FUNCTION @extschema@.session(ts timestamptz, gap interval)
+  RETURNS TABLE (window_start timestamptz, window_end timestamptz)
+  LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'weir_session';
+COMMENT ON FUNCTION @extschema@.session(timestamptz, interval) IS 'sessions: rows of a group at most gap apart, from the first row to gap after the last; in continuous views only';
+
+CREATE FUNCTION @extschema@.session(ts timestamp, gap interval)
+  RETURNS TABLE (window_start timestamp, window_end timestamp)
+  LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'weir_session';
+COMMENT ON FUNCTION @extschema@.session(timestamp, interval) IS 'sessions: rows of a group at most gap apart, from the first row to gap after the last; in continuous views only';
+
 ----------------------------------------------------------------------
 -- Continuous views: states of aggregates
 ----------------------------------------------------------------------

@@ -32,6 +32,7 @@
 #endif
 
 #include "access/attmap.h"
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -257,6 +258,17 @@ weir_compat_flatten_groups(Query *query)
 			rte->groupexprs = NIL;
 		}
 	}
+#endif
+}
+
+/* 18 counts index searches for EXPLAIN (0fbceae841c). */
+static inline IndexScanDesc
+weir_compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
 #endif
 }
 

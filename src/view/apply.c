@@ -26,6 +26,7 @@
 #include "optimizer/optimizer.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -38,6 +39,7 @@
 #include "view/close.h"
 #include "view/measure.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 #include "worker/shared.h"
 
@@ -70,6 +72,13 @@ typedef struct ViewPlan
 	PlannedStmt *plans[SIZE_CLASSES];
 	PlannedStmt *close_plans[SIZE_CLASSES];
 	PlannedStmt *late_plans[SIZE_CLASSES];
+	SessionStatements *sessions;	/* of a view over sessions, or NULL */
+	PlannedStmt *source_plans[SIZE_CLASSES];
+	PlannedStmt *absorb_plans[SIZE_CLASSES];
+	PlannedStmt *gone_plans[SIZE_CLASSES];
+	PlannedStmt *shadow_plans[SIZE_CLASSES];
+	PlannedStmt *purge_plans[SIZE_CLASSES];
+	TimestampTz purged;			/* closed sessions were forgotten up to there */
 	TimestampTz expired;		/* rows of the view before that were deleted */
 	List	   *locks;			/* of RelationLock */
 	List	   *relids;			/* of Oid: relations whose change makes it invalid */
@@ -214,6 +223,30 @@ single_statement(View *view, Query *statement)
 	return linitial_node(Query, rewritten);
 }
 
+static void
+rewrite_sessions(View *view, SessionStatements *sessions)
+{
+	sessions->source = single_statement(view, sessions->source);
+	sessions->absorb = single_statement(view, sessions->absorb);
+	sessions->gone = single_statement(view, sessions->gone);
+	sessions->shadow = single_statement(view, sessions->shadow);
+	sessions->purge = single_statement(view, sessions->purge);
+}
+
+static SessionStatements *
+copy_sessions(SessionStatements *from)
+{
+	SessionStatements *sessions = palloc(sizeof(SessionStatements));
+
+	sessions->rule = from->rule;
+	sessions->source = copyObject(from->source);
+	sessions->absorb = copyObject(from->absorb);
+	sessions->gone = copyObject(from->gone);
+	sessions->shadow = copyObject(from->shadow);
+	sessions->purge = copyObject(from->purge);
+	return sessions;
+}
+
 /*
  * build_plan makes the statement of a view from its definition. Runs as the view's
  * owner; the definition is analysed as of now, so renames and added columns are followed.
@@ -231,6 +264,7 @@ build_plan(View *view)
 	plan->cxt = cxt;
 	plan->valid = true;
 	plan->expired = DT_NOBEGIN;
+	plan->purged = DT_NOBEGIN;
 	plan->catalog_version = weir_cache_version();
 	weir_view_statements(view, &statements);
 	if (statements.merge)
@@ -239,6 +273,8 @@ build_plan(View *view)
 		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
 	statements.close = single_statement(view, statements.close);
+	if (statements.sessions)
+		rewrite_sessions(view, statements.sessions);
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);
@@ -252,6 +288,11 @@ build_plan(View *view)
 		plan->span = *statements.span;
 	(void) lock_walker((Node *) plan->tree, plan);
 	(void) lock_walker((Node *) plan->close, plan);
+	if (statements.sessions)
+	{
+		plan->sessions = copy_sessions(statements.sessions);
+		(void) lock_walker((Node *) plan->sessions->source, plan);
+	}
 	add_lock(plan, view->query_relid, AccessShareLock);
 	foreach(lc, plan->streams)
 		add_lock(plan, lfirst_oid(lc), AccessShareLock);
@@ -355,6 +396,21 @@ plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
 	return planned;
 }
 
+/* The same, by indexes only: whatever the planner thinks of a table that was small once. */
+static PlannedStmt *
+plan_by_index(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+{
+	static const char *const others[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+	int			guc_level = NewGUCNestLevel();
+	PlannedStmt *planned;
+
+	for (int i = 0; i < lengthof(others); i++)
+		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	planned = plan_for_size(plan, tree, plans, nrows);
+	AtEOXact_GUC(false, guc_level);
+	return planned;
+}
+
 /* --- running --------------------------------------------------------------------- */
 
 static void
@@ -401,6 +457,53 @@ time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
 	return stream_time - plan->expired >= Max(keep / 20, USECS_PER_SEC);
 }
 
+/*
+ * Rows of the delta get their sessions (session_run.c), sessions that have moved are brought to where they are
+ * now, and the rows merged.
+ */
+static void
+run_sessions(View *view, ViewPlan *plan, Delta *delta, QueryEnvironment *env, ApplyResult *result)
+{
+	SessionStatements *sessions = plan->sessions;
+	SessionWork work;
+	ListCell   *lc;
+
+	weir_measure_part("rows and their sessions", false);
+	weir_session_run(&sessions->rule, plan_for_size(plan, sessions->source, plan->source_plans, delta->nrows),
+					 plan->text, env, view->state_relid,
+					 sessions->rule.finals ? result->times.closed : DT_NOBEGIN, DT_NOBEGIN, &work);
+	weir_measure_part("sessions that merge", false);
+	foreach(lc, work.moved)
+		(void) weir_run_plan_newest(plan_for_size(plan, sessions->absorb, plan->absorb_plans, 0), plan->text,
+									weir_session_environment(&work, lfirst(lc)), None_Receiver);
+	env = weir_session_environment(&work, NULL);
+	if (work.moved && sessions->gone)
+		result->changed += weir_run_plan_newest(plan_by_index(plan, sessions->gone, plan->gone_plans, 0),
+												plan->text, env, None_Receiver);
+	weir_measure_part("statement", true);
+	if (work.nrows > 0)
+		result->changed += weir_run_plan_newest(plan_for_size(plan, plan->tree, plan->plans, work.nrows),
+												plan->text, env, None_Receiver);
+	weir_measure_part("late rows", false);
+	if (work.nlate > 0 && plan->late)
+		result->late = weir_late_collect(view, delta->stream,
+										 plan_for_size(plan, plan->late, plan->late_plans, work.nlate), env);
+	weir_session_free(&work);
+}
+
+/* Closed sessions that no row can touch any more are forgotten, in steps of a gap. */
+static void
+purge_sessions(ViewPlan *plan, TimestampTz until)
+{
+	if (TIMESTAMP_NOT_FINITE(until) ||
+		(plan->purged != DT_NOBEGIN && until - plan->purged < plan->sessions->rule.gap))
+		return;
+	weir_window_times.closing = until;
+	(void) weir_run_plan_newest(plan_by_index(plan, plan->sessions->purge, plan->purge_plans, 0), plan->text,
+								create_queryEnv(), None_Receiver);
+	plan->purged = until;
+}
+
 /* Closes windows, or finds out when the next one ends. */
 static void
 run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result)
@@ -422,6 +525,16 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 			nrows += ((Delta *) lfirst(lc))->nrows;
 		env = weir_run_environment(plan->streams, deltas);
 	}
+	if (plan->sessions)
+	{
+		weir_measure_part("sessions closed", true);
+		result->changed = weir_run_plan_newest(plan_by_index(plan, plan->close, plan->close_plans, 0),
+											   plan->text, env, None_Receiver);
+		(void) weir_run_plan_newest(plan_by_index(plan, plan->sessions->shadow, plan->shadow_plans, 0), plan->text,
+									env, None_Receiver);
+		purge_sessions(plan, result->times.closing);
+		return;
+	}
 	planned = plan_for_size(plan, plan->close, plan->close_plans, nrows);
 	weir_measure_part("windows closed", true);
 	result->changed = weir_run_plan(planned, plan->text, env, None_Receiver);
@@ -442,7 +555,12 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 		run_close(view, plan, env, result);
 		return;
 	}
-	if (plan->tree)
+	if (plan->sessions)
+	{
+		if (delta)
+			run_sessions(view, plan, delta, env, result);
+	}
+	else if (plan->tree)
 	{
 		planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
 		weir_measure_part("statement", true);
@@ -450,7 +568,7 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 			weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
 			weir_run_plan(planned, plan->text, env, None_Receiver);
 	}
-	if (plan->late && delta)
+	if (plan->late && delta && !plan->sessions)
 	{
 		weir_measure_part("late rows", false);
 		result->late = weir_late_collect(view, delta->stream,
@@ -460,6 +578,8 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	{
 		result->changed += weir_view_expire(view, delta->stream_time);
 		plan->expired = delta->stream_time;
+		if (plan->sessions && !plan->sessions->rule.finals)
+			purge_sessions(plan, weir_view_keep_limit(view, delta->stream_time));
 	}
 }
 

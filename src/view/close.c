@@ -449,7 +449,9 @@ first_open(View *view)
 	if (exprType((Node *) shape->end) == TIMESTAMPOID)
 		column = psprintf("pg_catalog.timezone('UTC', %s)", column);
 	weir_catalog_open(&catalog);
-	weir_catalog_exec("SELECT %s FROM %s", column, weir_relation_name(view->state_relid));
+	/* closed sessions stay among the states for a while */
+	weir_catalog_exec("SELECT %s FROM %s WHERE %s", column, weir_relation_name(view->state_relid),
+					  shape->session ? weir_age_condition(view->state_relid, shape->end_column, ">=", weir_close_read(view)) : "true");
 	result = result_time(0, 1);
 	weir_catalog_close(&catalog);
 	return result;

@@ -44,6 +44,7 @@
 #include "view/close.h"
 #include "view/define.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
@@ -256,10 +257,14 @@ static List *
 names_of_state_keys(ViewShape *shape)
 {
 	List	   *keys = NIL;
+	int			last = shape->session ? shape->session->rule.state_start : 0;	/* sessions of a key side by side */
 
 	for (int i = 1; i <= list_length(shape->keys); i++)
-		keys = lappend(keys, psprintf("k%d", i));
-	return keys;
+	{
+		if (i != last)
+			keys = lappend(keys, psprintf("k%d", i));
+	}
+	return last ? lappend(keys, psprintf("k%d", last)) : keys;
 }
 
 /* --- the catalog row --------------------------------------------------------------- */

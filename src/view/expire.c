@@ -75,8 +75,9 @@ weir_state_key(ViewShape *shape, int column)
 	return 0;
 }
 
-static TimestampTz
-keep_limit(View *view, TimestampTz stream_time)
+/* weir_view_keep_limit: rows of the view up to this time are no longer kept */
+TimestampTz
+weir_view_keep_limit(View *view, TimestampTz stream_time)
 {
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(stream_time),
@@ -96,7 +97,7 @@ weir_view_expire(View *view, TimestampTz stream_time)
 
 	if (view->keep == NULL || view->keep_column == NULL)
 		return 0;
-	limit = keep_limit(view, stream_time);
+	limit = weir_view_keep_limit(view, stream_time);
 	column = get_attnum(view->relid, view->keep_column);
 	SPI_connect();
 	deleted = weir_catalog_exec("DELETE FROM %s WHERE %s", view->name,
@@ -151,6 +152,6 @@ weir_view_index_age(View *view)
 	weir_catalog_open(&scope);
 	index_column(view->relid, column);
 	if (OidIsValid(view->state_relid))
-		index_column(view->state_relid, weir_state_key(shape, column));
+		index_column(view->state_relid, shape->session ? shape->end_column : weir_state_key(shape, column));
 	weir_catalog_close(&scope);
 }

@@ -90,8 +90,8 @@ is_cumulate(RangeTblEntry *rte)
 	return strcmp(get_func_name(call->funcid), "cumulate") == 0;
 }
 
-static void
-refuse_other_time(ViewShape *shape)
+void
+weir_final_refuse_time(ViewShape *shape)
 {
 	weir_refuse(shape->name, "weir.emit = 'final' closes windows by the stream's event time, and this window is over something else.",
 				"Give the window function the column of weir.event_time (or _timestamp where the stream has none), or leave out weir.emit.");
@@ -118,7 +118,7 @@ weir_final_end(ViewShape *shape, int *key)
 		int			varno;
 
 		if (column != 0 && !event_time)
-			refuse_other_time(shape);
+			weir_final_refuse_time(shape);
 		if (column == 2)
 		{
 			*key = i;

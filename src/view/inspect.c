@@ -41,6 +41,7 @@
 #include "view/close.h"
 #include "view/measure.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 #include "worker/positions.h"
 
@@ -143,12 +144,16 @@ weir_explain(PG_FUNCTION_ARGS)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
+	if (shape->session)
+		appendStringInfo(&buf, "sessions: rows of a key at most %s apart; looked up by key and time, merged where they meet\nrows:\n%s\n",
+						 weir_session_gap(shape), statement_text(shape->session->source));
 	if (!shape->at_close)
 		appendStringInfo(&buf, "statement:\n%s",
 					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
 	if (shape->finals)
 		appendStringInfo(&buf, "%sstatement that closes windows:\n%s", shape->at_close ? "" : "\n",
 						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid) :
+									shape->session ? weir_session_close_statement(shape, view->relid, view->state_relid) :
 									weir_final_close_statement(shape, view->relid, view->state_relid)));
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
@@ -277,6 +282,8 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 	weir_rewrite_estimate(query, 100000);
 	env = weir_run_environment(shape->streams, deltas);
 	weir_view_scope_settings(view);
+	if (shape->session)
+		env = weir_session_replay(shape, env);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
 	PopActiveSnapshot();
@@ -507,6 +514,8 @@ covered_condition(View *view, ViewShape *shape)
 			refuse_uncovered(view, horizon == DT_NOEND ?
 							 "Give the stream a weir.keep." :
 							 "Give the stream a longer weir.keep, or group by window_start of tumble().");
+		if (shape->session)
+			horizon = weir_session_end_of(horizon, 2 * shape->session->rule.gap);	/* rows before may have touched rows behind */
 		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon));
 	}
 	foreach(lc, view->streams)

@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
@@ -190,6 +191,8 @@ rank_column(ViewShape *shape, TargetEntry *tle)
 {
 	Origin		origin = {0};
 
+	if (shape->session)
+		return shape->session->shown[tle->resno - 1] == SESSION_COL_END ? 3 : 0;	/* its start says nothing of its age */
 	if (!is_kept_as_it_is(shape, tle))
 		return 0;
 	if (!trace(shape->query, (Node *) tle->expr, &origin))
@@ -214,6 +217,13 @@ weir_first_event_column(ViewShape *shape, bool *overlapping)
 		TargetEntry *tle = lfirst(lc);
 		Origin		origin = {0};
 
+		if (shape->session)
+		{
+			*overlapping = true;	/* what is no longer kept may have begun it */
+			if (shape->session->event_time && shape->session->shown[tle->resno - 1] == SESSION_COL_START)
+				return tle->resno;
+			continue;
+		}
 		if (!is_kept_as_it_is(shape, tle))
 			continue;
 		if (trace(shape->query, (Node *) tle->expr, &origin) &&

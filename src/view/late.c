@@ -577,6 +577,44 @@ any_lateness(List *streams, LateRule *rule)
 	return rule->lateness != NULL || rule->final;
 }
 
+/* weir_late_note finds out whether there is a lateness. */
+void
+weir_late_note(List *streams, LateRule *rule)
+{
+	rule->has_lateness = any_lateness(streams, rule);
+}
+
+/*
+ * weir_late_deadline passes up to a level what its rows are judged by: the time before which (expired:
+ * by which) windows are over for a row.
+ */
+Expr *
+weir_late_deadline(Query *query, LateRule *rule, bool expired)
+{
+	return expose(query, expired ? COL_EXPIRED : COL_DEADLINE, rule);
+}
+
+/* weir_late_wanted tells whether some stream keeps its late rows. */
+bool
+weir_late_wanted(List *streams)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+	{
+		if (weir_stream_get(lfirst_oid(lc))->late_keep)
+			return true;
+	}
+	return false;
+}
+
+/* weir_late_record makes a stream's row as late rows are kept, at a level. */
+Expr *
+weir_late_record(Query *query)
+{
+	return stream_row(query, stream_item(query));
+}
+
 /*
  * weir_late_filter makes a rewritten query leave late rows out, in place, and
  * sets shape->late. Raises 0A000 if the view gives a lateness and has no window.

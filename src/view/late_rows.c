@@ -23,23 +23,24 @@
 static void
 keep_late_row(View *view, Oid stream, TupleTableSlot *slot)
 {
-	Oid			types[7] = {REGCLASSOID, REGCLASSOID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
-	Datum		values[7];
-	char		nulls[7];
+	Oid			types[8] = {REGCLASSOID, REGCLASSOID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	Datum		values[8];
+	char		nulls[8];
+	int			ncolumns = slot->tts_tupleDescriptor->natts;
 
 	slot_getallattrs(slot);
 	values[0] = ObjectIdGetDatum(stream);
 	values[1] = ObjectIdGetDatum(view->relid);
 	nulls[0] = nulls[1] = ' ';
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 6; i++)
 	{
-		values[i + 2] = slot->tts_values[i];
-		nulls[i + 2] = slot->tts_isnull[i] ? 'n' : ' ';
+		values[i + 2] = i < ncolumns ? slot->tts_values[i] : (Datum) 0;
+		nulls[i + 2] = i >= ncolumns || slot->tts_isnull[i] ? 'n' : ' ';
 	}
 	if (SPI_execute_with_args("INSERT INTO weir.late_row (stream, view, partition, \"offset\", event_time,"
 							  " window_start, reason, record)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, 'the window had closed', coalesce($7, '{}')::jsonb)",
-							  7, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " VALUES ($1, $2, $3, $4, $5, $6, coalesce($8, 'the window had closed'), coalesce($7, '{}')::jsonb)",
+							  8, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.late_row");
 }
 

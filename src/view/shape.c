@@ -29,6 +29,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/states.h"
 
 /* --- the two queries ------------------------------------------------------- */
@@ -219,6 +220,17 @@ find_keys(ViewShape *shape)
 		weir_refuse(shape->name, psprintf("GROUP BY has more than %d expressions.", INDEX_MAX_KEYS), NULL);
 }
 
+/* The state that tells a session's end; writers take turns, since sessions of two may merge. */
+static void
+note_session_end(ViewShape *shape, ShapeContext *context)
+{
+	shape->end = weir_session_end(shape);
+	shape->end_column = ((Var *) weir_merged_state(context, weir_final_max(shape->end), MERGE_FUNCTION,
+												   exprType((Node *) shape->end) == TIMESTAMPOID ?
+												   F_MAX_TIMESTAMP : F_MAX_TIMESTAMPTZ))->varattno;
+	shape->exclusive = true;
+}
+
 static void
 classify_grouped(ViewShape *shape)
 {
@@ -227,7 +239,9 @@ classify_grouped(ViewShape *shape)
 
 	find_keys(shape);
 	shape->strategy = "combine";
-	if (shape->query->havingQual)
+	if (shape->session)
+		shape->why = "states of sessions are merged, and those of sessions that become one";
+	else if (shape->query->havingQual)
 		shape->why = "HAVING: groups that do not qualify are counted, too";
 	else
 		shape->in_place = classify_in_place(shape);
@@ -239,6 +253,8 @@ classify_grouped(ViewShape *shape)
 		return;
 	}
 	shape->states = NIL;
+	if (shape->session)
+		note_session_end(shape, &context);
 	targets = (List *) weir_final_mutator(copyObject((Node *) shape->query->targetList), &context);
 	if (shape->query->havingQual)
 		targets = lappend(targets, pass_target(shape, &context));
@@ -257,13 +273,14 @@ classify_final(ViewShape *shape)
 	List	   *targets;
 	Node	   *having;
 	Expr	   *end;
-	int			key;
+	int			key = -1;
 
 	find_keys(shape);
 	shape->keys = list_concat(shape->keys, shape->hidden_keys);
-	shape->end = weir_final_end(shape, &key);
+	shape->end = shape->session ? weir_session_end(shape) : weir_final_end(shape, &key);
 	shape->strategy = "combine";
 	shape->why = "states of open windows are merged; a window's rows are inserted when it closes";
+	shape->exclusive = shape->session != NULL;
 	if (key >= 0)
 		end = weir_merged_var(&context, shape->end, key);
 	else
@@ -327,13 +344,17 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	LateRule	rule = {lateness, keep,.final = final};
 	bool		recompute;
 	bool		at_close;
+	bool		session;
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
 	shape->finals = final;
 	distinct_as_groups(shape->query);
+	session = weir_session_prepare(shape->query, name);
 	recompute = weir_recompute_prepare(&shape->query);
+	if (session && recompute)
+		weir_session_refuse_merging(name);
 	at_close = final && (recompute || (!shape->query->hasAggs && shape->query->groupClause == NIL));
 	weir_check_query(shape->query, name, final, recompute);
 	if (final && !at_close)
@@ -346,13 +367,15 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	weir_arrival_order(recompute ? weir_recompute_lowest(shape->query) : shape->query);
 	if (recompute)
 		weir_recompute_analyse(shape);
-	if (keep && !final)
+	if (session)
+		weir_session_split(shape, &rule);
+	else if (keep && !final)
 		rule.keep_attno = weir_keep_window(shape);
 	if (at_close)
 		weir_atclose_make(shape, &rule);
 	else if (recompute)
 		weir_recompute_filter(shape, &rule);
-	else
+	else if (!session)
 		weir_late_filter(shape, &rule);
 	if (at_close)
 		return shape;
@@ -369,7 +392,10 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		shape->in_place = true;
 		shape->partial = copyObject(shape->query);
 	}
-	weir_slices_make(shape);
+	if (session)
+		weir_session_finish(shape);
+	else
+		weir_slices_make(shape);
 	return shape;
 }
 

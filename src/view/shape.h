@@ -82,7 +82,8 @@ typedef struct ViewShape
 	bool		at_close;		/* final, and run over the kept rows when windows close: no states */
 	List	   *window_calls;	/* at_close: of FuncExpr */
 	Interval   *window_span;	/* at_close: how long the longest window lasts */
-	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row; or NULL */
+	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
+	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
 } ViewShape;
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
@@ -116,6 +117,7 @@ extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_statement_parse(const char *sql);
 extern void weir_statement_splice(Query *query, const char *alias, Query *part);
 extern char *weir_statement_placeholder(List *targets);
+extern char *weir_statement_states(ViewShape *shape, Oid state);
 extern char *weir_statement_type(Oid type, int32 typmod);
 extern List *weir_statement_columns(Oid relid, List *targets);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
@@ -157,6 +159,7 @@ typedef struct ViewStatements
 	Query	   *next;			/* of a view that is run at close: the next end of a window */
 	Interval   *span;			/* and how long windows last */
 	Query	   *close;			/* of a final view: moves what has closed from the state table into the view */
+	struct SessionStatements *sessions; /* of a view over sessions, or NULL */
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);
 extern ViewShape *weir_view_shape(View *view);
@@ -169,12 +172,17 @@ extern bool weir_query_has_delta(Node *node);
 extern Expr *weir_late_expose(Query *query, const char *column);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 extern void weir_late_only_closed(Query *query);
+extern void weir_late_note(List *streams, LateRule *rule);
+extern Expr *weir_late_deadline(Query *query, LateRule *rule, bool expired);
+extern bool weir_late_wanted(List *streams);
+extern Expr *weir_late_record(Query *query);
 
 /* final.c: views with weir.emit = 'final' */
 extern List *weir_final_hidden_keys(Query *query);
 extern Expr *weir_final_time(const char *function);
 extern Expr *weir_final_end(ViewShape *shape, int *key);
 extern Expr *weir_final_max(Expr *end);
+weir_noreturn extern void weir_final_refuse_time(ViewShape *shape);
 extern void weir_final_sort(Query *final, Expr *end);
 extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_final_closed(ViewShape *shape);
@@ -228,6 +236,7 @@ extern int64 weir_late_collect(View *view, Oid stream, PlannedStmt *plan, QueryE
 
 /* expire.c: deletes rows that weir.keep no longer covers; returns how many. */
 extern uint64 weir_view_expire(View *view, TimestampTz stream_time);
+extern TimestampTz weir_view_keep_limit(View *view, TimestampTz stream_time);
 extern void weir_view_index_age(View *view);
 extern char *weir_time_literal(TimestampTz time);
 extern char *weir_age_condition(Oid relid, int column, const char *operator, TimestampTz time);

@@ -44,6 +44,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 
 /* --- parts of the text ------------------------------------------------------ */
@@ -446,6 +447,20 @@ append_passing(StringInfo buf, ViewShape *shape, UpsertTable *table)
 	append_insert(buf, table, source.data, "p", NIL, true);
 }
 
+/* weir_statement_states merges states, for which WEIR_PART stands, into the state table. */
+char *
+weir_statement_states(ViewShape *shape, Oid state)
+{
+	StringInfoData buf;
+	UpsertTable table;
+
+	initStringInfo(&buf);
+	describe_state(shape, state, &table);
+	append_insert(&buf, &table, weir_statement_placeholder(shape->partial->targetList), WEIR_PART,
+				  key_order(shape->keys, false), true);
+	return buf.data;
+}
+
 static char *
 statement_text(ViewShape *shape, Oid result, Oid state)
 {
@@ -453,6 +468,8 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 	UpsertTable table;
 	char	   *source = weir_statement_placeholder(shape->partial->targetList);
 
+	if (shape->finals)
+		return weir_statement_states(shape, state);
 	initStringInfo(&buf);
 	if (shape->in_place)
 	{
@@ -461,11 +478,6 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 		return buf.data;
 	}
 	describe_state(shape, state, &table);
-	if (shape->finals)
-	{
-		append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
-		return buf.data;
-	}
 	appendStringInfo(&buf, "WITH %s AS (", WEIR_MERGED);
 	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
 	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
@@ -561,17 +573,17 @@ late_statement(ViewShape *shape)
 {
 	TargetEntry *window = list_nth_node(TargetEntry, shape->late->targetList, 3);
 	bool		zoned = exprType((Node *) window->expr) == TIMESTAMPTZOID;
-	bool		keep = false;
-	ListCell   *lc;
+	int			ncolumns = list_length(shape->late->targetList);
 	Query	   *query;
 
-	foreach(lc, shape->streams)
-		keep |= weir_stream_get(lfirst_oid(lc))->late_keep;
-	query = weir_statement_parse(psprintf("SELECT " WEIR_LATE ".c1, " WEIR_LATE ".c2, pg_catalog.max(" WEIR_LATE ".c3), pg_catalog.max(%s), %s FROM %s AS " WEIR_LATE "(c1, c2, c3, c4, c5) GROUP BY " WEIR_LATE ".c1, " WEIR_LATE ".c2",
+	query = weir_statement_parse(psprintf("SELECT " WEIR_LATE ".c1, " WEIR_LATE ".c2, pg_catalog.max(" WEIR_LATE ".c3), pg_catalog.max(%s), %s%s FROM %s AS %s GROUP BY " WEIR_LATE ".c1, " WEIR_LATE ".c2",
 										  zoned ? WEIR_LATE ".c4" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_LATE ".c4)",
-										  keep ? "pg_catalog.min(CAST(pg_catalog.to_jsonb(" WEIR_LATE ".c5) AS pg_catalog.text))" :
+										  weir_late_wanted(shape->streams) ?
+										  "pg_catalog.min(CAST(pg_catalog.to_jsonb(" WEIR_LATE ".c5) AS pg_catalog.text))" :
 										  "CAST(NULL AS pg_catalog.text)",
-										  weir_statement_placeholder(shape->late->targetList)));
+										  ncolumns > 5 ? ", pg_catalog.min(" WEIR_LATE ".c6)" : "",
+										  weir_statement_placeholder(shape->late->targetList),
+										  column_aliases(WEIR_LATE, ncolumns)));
 	weir_statement_splice(query, WEIR_LATE, copyObject(shape->late));
 	return query;
 }
@@ -599,7 +611,10 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;
-	if (shape->at_close)
+	statements->sessions = shape->session ? weir_session_statements(shape, view->relid, view->state_relid) : NULL;
+	if (shape->session && shape->finals)
+		statements->close = weir_session_close_statement(shape, view->relid, view->state_relid);
+	else if (shape->at_close)
 		statements->close = weir_atclose_statement(shape, view->relid);
 	else
 		statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
