@@ -43,6 +43,21 @@ SELECT 'w', * FROM weir.verify('w') UNION ALL SELECT 'w_deep', * FROM weir.verif
   UNION ALL SELECT 'w_union', * FROM weir.verify('w_union') UNION ALL SELECT 'w_none', * FROM weir.verify('w_none')
   UNION ALL SELECT 'w_rows', * FROM weir.verify('w_rows') UNION ALL SELECT 'no_window', * FROM weir.verify('no_window');
 
+-- what is rolled back was not late
+SELECT rows_in, late FROM weir.stat_views WHERE view = 'w'::regclass;
+BEGIN;
+INSERT INTO s VALUES ('b', 12, '2026-01-01 00:00:01Z');
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+INSERT INTO s VALUES ('b', 12, '2026-01-01 00:00:01Z');
+ROLLBACK TO a;
+SAVEPOINT b;
+INSERT INTO s VALUES ('b', 13, '2026-01-01 00:00:02Z');
+RELEASE b;
+COMMIT;
+SELECT rows_in, late FROM weir.stat_views WHERE view = 'w'::regclass;
+
 -- filled and rebuilt: the same answer
 CREATE TABLE before AS TABLE w;
 REFRESH MATERIALIZED VIEW w;

@@ -18,7 +18,10 @@ extern uint64 weir_generation(void);
 /* At commit of this transaction: raise the generation, wake the launcher and this database's workers. Idempotent. */
 extern void weir_catalog_changed(void);
 
-/* Statistics of a partition of a stream, and of a view. Counters are monotonic since stats_reset. */
+/*
+ * Statistics of a partition of a stream, and of a view: those count when the transaction
+ * commits. Counters are monotonic since stats_reset.
+ */
 extern void weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 							 int64 rows, int64 bytes, int64 bad, int64 skipped,
 							 TimestampTz stream_time);

@@ -175,6 +175,17 @@ typedef struct ViewStat
 	TimestampTz stats_reset;
 } ViewStat;
 
+/* What happened to a view, to be added to its statistics. */
+typedef struct ViewCounts
+{
+	int64		rows_in;
+	int64		rows_changed;
+	int64		late;
+	int64		dead_letters;
+	int64		batches;
+	int64		busy_us;
+} ViewCounts;
+
 extern HTAB *weir_partition_stats;
 extern HTAB *weir_share_stats;
 extern HTAB *weir_view_stats;
@@ -192,6 +203,7 @@ extern Size weir_stats_size(void);
 extern void weir_stats_startup(void);
 extern void weir_stat_partition_start(Oid stream, const char *topic, int32 partition,
 									  int64 position, TimestampTz stream_time);
+extern void weir_stat_view_add(Oid view, const ViewCounts *counts);
 extern void weir_stat_position(Oid stream, const char *topic, int32 partition, int64 position);
 extern void weir_stat_high(Oid stream, const char *topic, int32 partition, int64 high);
 extern void weir_stat_target(Oid stream, const char *topic, int32 partition,

@@ -300,16 +300,13 @@ weir_stat_share_forget(Oid stream, int worker)
 }
 
 void
-weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
-			   int64 dead_letters, int64 busy_us)
+weir_stat_view_add(Oid view, const ViewCounts *counts)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ViewKey		key = {0};
 	ViewStat   *stat;
 	bool		found;
 
-	if (weir_shared == NULL)
-		return;
 	key.dboid = MyDatabaseId;
 	key.view = view;
 	stat = enter(weir_view_stats, &key, &found);
@@ -323,12 +320,12 @@ weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 		stat->stats_reset = now;
 	}
 	SpinLockAcquire(&stat->mutex);
-	stat->rows_in += rows_in;
-	stat->rows_changed += rows_changed;
-	stat->late += late;
-	stat->dead_letters += dead_letters;
-	stat->batches++;
-	stat->busy_us += busy_us;
+	stat->rows_in += counts->rows_in;
+	stat->rows_changed += counts->rows_changed;
+	stat->late += counts->late;
+	stat->dead_letters += counts->dead_letters;
+	stat->batches += counts->batches;
+	stat->busy_us += counts->busy_us;
 	stat->last_batch_at = now;
 	SpinLockRelease(&stat->mutex);
 	LWLockRelease(weir_shared->stats_lock);
