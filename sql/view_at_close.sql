@@ -39,4 +39,28 @@ select 'p', * from weir.verify('p') union all select 'r', * from weir.verify('r'
 select line from weir.explain('r') as line where line ~ '^ ?(strategy|why)';
 select view, window_start, record->>'k' as k from weir.late_rows order by view::text, "offset" limit 4;
 select view, rows_in, late > 0 as some_late from weir.stat_views order by view::text;
+
+-- arguments of window functions by name, in any order
+create materialized view named with (weir.continuous, weir.emit='final') as select window_start, count(distinct k) as n from s, tumble(size => '1 min', ts => ts) group by 1;
+create materialized view unnamed with (weir.continuous, weir.emit='final') as select window_start, count(distinct k) as n from s, tumble(ts, '1 min') group by 1;
+select count(*) > 0 as some from named;
+table named except table unnamed;
+-- a local day of 25 hours: all of it is read, also when the stream time has come into its last hour before
+create table z (ts timestamptz, v int) with (weir.stream, weir.event_time='ts', weir.keep='10 days', weir.idle_timeout='off');
+create materialized view days with (weir.continuous, weir.emit='final') as
+  select window_start, window_end - window_start as length, array_agg(v order by v) as vs from z, tumble(ts, '1 day', 'Europe/Berlin') group by window_start, window_end;
+insert into z values ('2024-10-26 22:10Z', 1);
+insert into z values ('2024-10-27 22:30Z', 2);
+insert into z values ('2024-10-27 23:30Z', 3);
+table days;
+select * from weir.verify('days');
+alter table z set (weir.keep = '100 days');
+-- and a month that begins on a 29th because there is no 31st
+create materialized view months with (weir.continuous, weir.emit='final') as
+  select window_start, window_end, array_agg(v order by v) as vs from z, tumble(ts, '1 month', origin => timestamptz '2024-01-31 00:00Z') group by 1, 2;
+insert into z values ('2025-02-28 01:00Z', 4);
+insert into z values ('2025-03-30 23:00Z', 5);
+insert into z values ('2025-04-01 00:00Z', 6);
+select * from months where window_start > '2025-01-01';
+select * from weir.verify('months');
 drop schema at_close cascade;

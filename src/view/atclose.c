@@ -33,8 +33,9 @@
 #include "view/recompute.h"
 #include "view/shape.h"
 
-/* A local day may be so much longer than its interval says. */
+/* A local day may be so much longer than its interval says, and a month that ends on its origin's 31st so many days. */
 #define LONGEST_SHIFT	(3 * USECS_PER_HOUR)
+#define LONGEST_MONTH	3
 
 /* --- which windows ------------------------------------------------------------------- */
 
@@ -122,8 +123,8 @@ longest(List *calls)
 		Interval   *size = palloc(sizeof(Interval));
 
 		*size = *window_size(call);
-		if (list_length(call->args) > 3 || size->month != 0)
-			size->time += LONGEST_SHIFT;
+		size->time += exprType(llast(call->args)) == TEXTOID ? LONGEST_SHIFT : 0;
+		size->day += size->month != 0 ? LONGEST_MONTH : 0;
 		if (result == NULL ||
 			DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(size), IntervalPGetDatum(result))))
 			result = size;
@@ -147,7 +148,8 @@ check_stream(ViewShape *shape, Stream *stream, Interval *lateness)
 		needed = DatumGetIntervalP(DirectFunctionCall2(interval_pl, IntervalPGetDatum(needed), IntervalPGetDatum(lateness)));
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(stream->keep), IntervalPGetDatum(needed))))
 		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes, and stream %s keeps rows for less than the window and its lateness.", stream->name),
-					psprintf("ALTER TABLE %s SET (weir.keep = '1 day').", stream->name));
+					psprintf("ALTER TABLE %s SET (weir.keep = '%s').", stream->name,
+							 DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(needed)))));
 }
 
 /*

@@ -172,15 +172,15 @@ weir_trace_column(Query *query, Node *node, ColumnOrigin *result)
 }
 
 /*
- * A column that never changes once its row is there: any of an append view, a key of a grouped
- * one, the recompute key.
+ * A column that never changes once its row is there: any of a view that appends or inserts finals, a key of a
+ * grouped one, the recompute key.
  */
 static bool
 is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)
 {
 	if (shape->recompute)
 		return weir_recompute_is_key(shape, tle);
-	return !shape->grouped ||
+	return !shape->grouped || shape->finals ||
 		(tle->ressortgroupref != 0 &&
 		 get_sortgroupref_clause_noerr(tle->ressortgroupref, shape->query->groupClause) != NULL);
 }

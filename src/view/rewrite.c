@@ -95,6 +95,35 @@ expand_rte(RangeTblEntry *rte)
 	table_close(rel, NoLock);
 }
 
+/*
+ * order_arguments puts the arguments of a window function that were given by name in their
+ * places, so that all that follows finds the time first. No function of these has defaults.
+ */
+static void
+order_arguments(RangeTblEntry *rte)
+{
+	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	List	   *ordered = NIL;
+
+	for (int i = 0; i < list_length(call->args); i++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, call->args)
+		{
+			NamedArgExpr *named = lfirst(lc);
+
+			if (!IsA(named, NamedArgExpr) && foreach_current_index(lc) == i)
+				ordered = lappend(ordered, named);
+			else if (IsA(named, NamedArgExpr) && named->argnumber == i)
+				ordered = lappend(ordered, named->arg);
+		}
+	}
+	if (list_length(ordered) != list_length(call->args))
+		elog(ERROR, "arguments of a window function could not be ordered");
+	call->args = ordered;
+}
+
 static bool
 expand_walker(Node *node, void *context)
 {
@@ -104,6 +133,8 @@ expand_walker(Node *node, void *context)
 	{
 		/* the walk goes on into the sub-select that the entry now holds */
 		expand_rte((RangeTblEntry *) node);
+		if (weir_is_window((RangeTblEntry *) node))
+			order_arguments((RangeTblEntry *) node);
 		return false;
 	}
 	if (IsA(node, Query))
@@ -115,7 +146,10 @@ expand_walker(Node *node, void *context)
 	return expression_tree_walker(node, expand_walker, context);
 }
 
-/* weir_rewrite_expand returns a copy in which ordinary views that read a stream are sub-selects. */
+/*
+ * weir_rewrite_expand returns a copy in which ordinary views that read a stream are sub-selects,
+ * and window functions have their arguments in order.
+ */
 Query *
 weir_rewrite_expand(Query *query)
 {

@@ -21,35 +21,6 @@
 #include "rewrite/rewriteManip.h"
 #include "view/shape.h"
 
-/* The call's arguments in the order of the function's; NIL if some are not to be copied. */
-static List *
-ordered_arguments(FuncExpr *call)
-{
-	List	   *result = NIL;
-
-	if (checkExprHasSubLink((Node *) call->args))
-		return NIL;
-	for (int i = 0; i < list_length(call->args); i++)
-	{
-		ListCell   *lc;
-		Node	   *found = NULL;
-		int			position = 0;
-
-		foreach(lc, call->args)
-		{
-			NamedArgExpr *named = lfirst(lc);
-
-			if (IsA(named, NamedArgExpr) ? named->argnumber == i : position == i)
-				found = IsA(named, NamedArgExpr) ? (Node *) named->arg : (Node *) named;
-			position++;
-		}
-		if (found == NULL)
-			return NIL;
-		result = lappend(result, copyObject(found));
-	}
-	return result;
-}
-
 /* weir.window_start or window_end for these arguments, or InvalidOid. */
 static Oid
 boundary_function(const char *name, List *args)
@@ -117,7 +88,7 @@ unfold_item(Query *query, int rtindex)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-	List	   *args = ordered_arguments(call);
+	List	   *args = checkExprHasSubLink((Node *) call->args) ? NIL : copyObject(call->args);
 	Oid			start = boundary_function("window_start", args);
 	Oid			end = boundary_function("window_end", args);
 	Query	   *subquery;
