@@ -95,6 +95,18 @@ CREATE TABLE weir.view_close (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_close IS 'internal: how far the windows of final views are closed';
 
+-- What rows found closed whose partition lags behind the watermark: weir.verify goes by it.
+CREATE TABLE weir.view_behind (
+  view         regclass NOT NULL,
+  stream       regclass NOT NULL,
+  partition    integer NOT NULL,
+  first_offset bigint NOT NULL,
+  last_offset  bigint NOT NULL,
+  closed       timestamptz NOT NULL,        -- windows that ended by then were closed for these rows
+  PRIMARY KEY (view, stream, partition, first_offset)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE weir.view_behind IS 'internal: what was closed for rows of partitions that had been left out of the watermark';
+
 -- Segments of kept rows. lo is NULL while a segment is free for reuse.
 CREATE TABLE weir.segment (
   stream  regclass NOT NULL,
@@ -171,6 +183,7 @@ SELECT pg_catalog.pg_extension_config_dump('weir.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_close', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.view_behind', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.kept', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');

@@ -528,6 +528,7 @@ weir_relations_dropped(List *relids)
 	{
 		weir_catalog_exec("DELETE FROM weir.late_row WHERE view::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.view_close WHERE view::oid IN (%s)", list.data);
+		weir_catalog_exec("DELETE FROM weir.view_behind WHERE view::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.dead_letter WHERE view::oid IN (%s)", list.data);
 	}
 	weir_catalog_exec("DELETE FROM weir.view_position WHERE view::oid IN (%s) OR stream::oid IN (%s)",

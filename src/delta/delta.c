@@ -109,6 +109,7 @@ weir_delta_create(Relation rel, int kilobytes)
 	delta->desc = weir_delta_desc(rel);
 	delta->ndeclared = delta->desc->natts - WEIR_NUM_HIDDEN;
 	delta->stream_time = DT_NOBEGIN;
+	delta->least_seen = DT_NOEND;
 	delta->cxt = CurrentMemoryContext;
 	delta->limit = (Size) kilobytes * 1024;
 	delta->row_size = MAXALIGN(delta->desc->natts * (sizeof(Datum) + sizeof(bool)));
@@ -227,12 +228,15 @@ void
 weir_delta_put(Delta *delta, Datum *values, bool *isnull)
 {
 	TimestampTz event_time = DatumGetTimestampTz(values[delta->ndeclared + 2]);
+	TimestampTz seen = DatumGetTimestampTz(values[delta->ndeclared + 3]);
 
 	if (delta->spilled || !put_in_memory(delta, values, isnull))
 		put_spilled(delta, values, isnull);
 	delta->nrows++;
 	if (event_time > delta->stream_time)
 		delta->stream_time = event_time;
+	if (seen < delta->least_seen)
+		delta->least_seen = seen;
 }
 
 void

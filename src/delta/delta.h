@@ -38,6 +38,7 @@ typedef struct Delta
 	Size		limit;
 	Tuplestorestate *spilled;	/* rows that did not fit, behind those in memory; NULL: none */
 	TimestampTz stream_time;	/* highest event time in it; DT_NOBEGIN if empty */
+	TimestampTz least_seen;		/* lowest stream time that a row of it saw; DT_NOEND if empty */
 	bool		partly_kept;	/* rows older than kept_from were too old to be kept */
 	TimestampTz kept_from;
 	TimestampTz whole_since;	/* partly_kept: what weir_segments_whole_since said before */

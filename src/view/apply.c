@@ -650,7 +650,10 @@ weir_view_apply(View *view, Delta *delta)
 		result.times.closed = weir_close_lock(view);
 	apply_delta(view, delta, &result);
 	if (weir_view_is_final(view))
+	{
 		result.changed = 0;		/* states, not rows */
+		weir_behind_note(view, delta, result.times.closed);
+	}
 	weir_stat_view(view->relid, delta->nrows, (int64) result.changed, result.late, 0,
 				   GetCurrentTimestamp() - started);
 	return result.changed;

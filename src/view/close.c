@@ -144,6 +144,7 @@ weir_close_begin(View *view)
 	weir_catalog_open(&scope);
 	weir_catalog_exec("INSERT INTO weir.view_close (view) VALUES (%u)"
 					  " ON CONFLICT (view) DO UPDATE SET closed = NULL, needs = NULL", view->relid);
+	weir_behind_forget(view->relid);
 	weir_catalog_close(&scope);
 }
 
@@ -151,6 +152,7 @@ void
 weir_close_forget(Oid view)
 {
 	weir_catalog_exec("DELETE FROM weir.view_close WHERE view = %u", view);
+	weir_behind_forget(view);
 }
 
 /* --- watermarks --------------------------------------------------------------- */

@@ -44,6 +44,15 @@ extern TimestampTz weir_close_due(Oid view);
  */
 extern TimestampTz weir_close_needs_from(Oid stream);
 
+/*
+ * weir_behind_note is told of each delta that is merged into a final view whose windows were closed by
+ * then, and remembers what rows of partitions that lag behind that found closed. weir_behind_lift returns
+ * kept rows (frees the delta given) with stream times by which the same rows are late.
+ */
+extern void weir_behind_note(View *view, Delta *delta, TimestampTz closed);
+extern Delta *weir_behind_lift(View *view, Delta *delta);
+extern void weir_behind_forget(Oid view);	/* inside a catalog scope */
+
 /* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
 extern void weir_close_begin(View *view);
 extern void weir_close_forget(Oid view);

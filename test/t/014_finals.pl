@@ -122,6 +122,7 @@ kafka()->put($topic, [ '-P' ], "1\t{\"ts\": 300, \"k\": \"b\"}");
 wait_for($node, 'idle');
 rows("SELECT count(*) FROM weir.late_rows WHERE view = 'idle_view'::regclass", '1', 'what it brings for a closed window is late');
 rows("SELECT n FROM idle_view WHERE k = 'b'", '1', 'and changes nothing');
+verified($node, 'idle_view', 'verify knows that it was late');
 eventually($node, "SELECT count(*) FROM idle_view WHERE ms(window_start) = 5000", 'the last window is not lost', '1');
 
 # an INSERT never holds a topic back
