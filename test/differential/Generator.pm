@@ -271,7 +271,7 @@ sub generate
 	srand($seed);
 	$base = pick(1711848600, 1709164800, 1718000000, -86400);    # a DST change, a leap day, a plain day, before 1970
 	$spread = pick(20, 600, 7200, 86400 * 3);
-	my %case = (seed => $seed, kafka => $with_kafka && chance(0.35) ? 1 + int rand 3 : 0);
+	my %case = (kind => 'plain', seed => $seed, kafka => chance($with_kafka) ? 1 + int rand 3 : 0);
 	my $n = 2 + int rand 7;
 	my @nasty = @nasty_names;
 	for my $i (1 .. $n)
