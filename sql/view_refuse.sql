@@ -41,8 +41,7 @@ SELECT refuse(q) FROM (VALUES
 ('SELECT k FROM s UNION ALL SELECT k FROM d'),
 ('SELECT k, count(*) FROM s GROUP BY k UNION ALL SELECT k, count(*) FROM s2 GROUP BY k'),
 -- joins
-('SELECT s.k FROM s JOIN s2 USING (k)'), ('SELECT s.k FROM s, s x'), ('SELECT s.k FROM d LEFT JOIN s USING (k)'),
-('SELECT s.k FROM s RIGHT JOIN d USING (k)'), ('SELECT s.k FROM s FULL JOIN d USING (k)'),
+('SELECT s.k FROM d LEFT JOIN s USING (k)'), ('SELECT s.k FROM s RIGHT JOIN d USING (k)'), ('SELECT s.k FROM s FULL JOIN d USING (k)'),
 ('SELECT d.k FROM d, LATERAL (SELECT count(*) AS c FROM s WHERE s.k = d.k) x'),
 -- streams where they do not belong
 ('SELECT k FROM d WHERE k IN (SELECT k FROM s)'), ('SELECT k, v FROM s WHERE v > (SELECT avg(v) FROM s2)'),

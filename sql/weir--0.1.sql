@@ -57,6 +57,7 @@ CREATE TABLE weir.view_def (
   status      text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'paused', 'failed')),
   batch       bigint NOT NULL DEFAULT 0,
   error       text,
+  join_reach  bigint,                       -- a join of streams: how far behind the watermark kept rows are needed, microseconds; -1: no bound
   since       text[]                        -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
 );
 COMMENT ON TABLE weir.view_def IS 'internal: one row per continuous view; see weir.views';
@@ -610,6 +611,10 @@ COMMENT ON FUNCTION weir.kept_from(oid) IS 'internal: rows of the batch at hand 
 CREATE FUNCTION weir.complete_from(oid) RETURNS timestamptz
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_complete_from';
 COMMENT ON FUNCTION weir.complete_from(oid) IS 'internal: from this event time on the kept rows of the stream are whole';
+
+CREATE FUNCTION weir.applied(oid, integer, bigint) RETURNS boolean
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_applied';
+COMMENT ON FUNCTION weir.applied(oid, integer, bigint) IS 'internal: has the view at hand, which joins streams, taken in this kept row (stream, partition, offset) before its batch?';
 
 CREATE FUNCTION weir.close(float8, float8, float8) RETURNS boolean
   LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_close';

@@ -221,6 +221,16 @@ weir_compat_forget_permissions(Query *query)
 #endif
 }
 
+/* The FROM items of a query have moved to another: so do their permission checks, from 16 on. */
+static inline void
+weir_compat_move_permissions(Query *to, Query *from)
+{
+#if PG_VERSION_NUM >= 160000
+	to->rteperminfos = from->rteperminfos;
+	from->rteperminfos = NIL;
+#endif
+}
+
 /* A query whose FROM items name no relations any more. 16: see above. */
 static inline void
 weir_compat_no_permissions(Query *query)

@@ -29,6 +29,8 @@ typedef struct View
 	Interval   *keep;			/* NULL: for ever */
 	char	   *keep_column;	/* the column that weir.keep goes by, or NULL */
 	char	   *settings[4];	/* search_path, TimeZone, DateStyle, IntervalStyle at CREATE */
+	bool		joins;			/* joins streams (view/join.c) */
+	int64		join_reach;		/* how far behind the watermark, less lateness, their kept rows are needed, microseconds; -1: no bound */
 	List	   *detached_inserts;	/* of Oid: streams whose INSERTed rows the view does not follow now */
 	ViewStatus	status;
 	char	   *error;

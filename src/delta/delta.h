@@ -43,6 +43,7 @@ typedef struct Delta
 	TimestampTz kept_from;
 	TimestampTz whole_since;	/* partly_kept: what weir_segments_whole_since said before */
 	struct Delta *batch;		/* the whole batch, if this is a part of it */
+	struct Delta *done;			/* and what of it the view has taken in before, or NULL */
 } Delta;
 
 /* Name under which a stream's delta is registered with SPI: "weir_delta_<oid>"; palloc'd. */

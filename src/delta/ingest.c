@@ -471,8 +471,26 @@ typedef struct Bisection
 	int64		good;
 	int64		bad;
 	ErrorData  *last;
+	Delta	   *done;			/* the good rows so far */
 	bool		hopeless;		/* not a row's error, or too many */
 } Bisection;
+
+/* A part was applied: a view that joins the stream with itself has to know (join_applied.c). Frees the part. */
+static void
+add_done(Bisection *search, Delta *part)
+{
+	DeltaCursor cursor;
+	Datum	   *values;
+	bool	   *isnull;
+
+	if (search->done == NULL)
+		search->done = weir_delta_create(search->batch->rel, work_mem);
+	weir_delta_open(&cursor, part);
+	while (weir_delta_next(&cursor, &values, &isnull))
+		weir_delta_put(search->done, values, isnull);
+	weir_delta_close(&cursor);
+	weir_delta_free(part);
+}
 
 /* Applies the rows [from, to), which failed together, as far as they can be. */
 static void
@@ -492,13 +510,15 @@ bisect(Bisection *search, int64 from, int64 to)
 		if (lo == hi)
 			continue;
 		part = slice(search->batch, lo, hi);
+		part->done = search->done;
 		edata = try_view(search->batch, search->view, part);
-		weir_delta_free(part);
 		if (edata == NULL)
 		{
 			search->good += hi - lo;
+			add_done(search, part);
 			continue;
 		}
+		weir_delta_free(part);
 		search->last = edata;
 		if (!error_is_of_row(edata->sqlerrcode) || search->bad >= MAX_BAD_ROWS_PER_VIEW)
 			search->hopeless = true;
@@ -520,6 +540,8 @@ bisect(Bisection *search, int64 from, int64 to)
 static void
 fail_view(Batch *batch, View *view, ErrorData *edata)
 {
+	ListCell   *lc;
+
 	for (int i = 0; i < batch->target->npartitions; i++)
 	{
 		BatchPartition *part = &batch->target->partitions[i];
@@ -527,7 +549,8 @@ fail_view(Batch *batch, View *view, ErrorData *edata)
 		weir_position_detach_view(view->relid, batch->stream->relid, part->topic,
 								  part->partition, part->first_offset);
 	}
-	weir_position_detach_inserts(view->relid, batch->stream->relid);
+	foreach(lc, view->streams)
+		weir_position_detach_inserts(view->relid, lfirst_oid(lc));
 	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);
 	ereport(LOG,
 			(errcode(edata->sqlerrcode),

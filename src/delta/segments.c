@@ -268,7 +268,7 @@ keep_from(Stream *stream, TimestampTz stream_time)
 	from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(stream_time),
 												   IntervalPGetDatum(stream->keep)));
-	return Min(from, weir_close_needs_from(stream->relid));
+	return Min(from, Min(weir_close_needs_from(stream->relid), weir_join_needs_from(stream->relid)));
 }
 
 /* weir_segments_query_time returns one timestamptz result of a query over $1 = stream; DT_NOBEGIN if null. Inside a scope. */

@@ -56,6 +56,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "view/apply.h"
 
 PG_FUNCTION_INFO_V1(weir_stream_am_handler);
 PG_FUNCTION_INFO_V1(weir_stream_insert);
@@ -105,7 +106,7 @@ stream_tracks_time(Stream *stream)
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
 		if (stream->lateness || view->lateness || strcmp(view->emit, "final") == 0 ||
-			strcmp(view->strategy, "recompute") == 0)
+			strcmp(view->strategy, "recompute") == 0 || view->joins)
 			return true;
 	}
 	return false;
@@ -184,6 +185,7 @@ create_pending(Relation rel)
 	pending->values = palloc(sizeof(Datum) * pending->delta->desc->natts);
 	pending->isnull = palloc0(sizeof(bool) * pending->delta->desc->natts);
 	pending->tracks_time = stream_tracks_time(stream);
+	weir_join_take_turns(pending->relid);
 	pending->stream_time = pending->tracks_time ? lock_stream_time(pending->relid) : DT_NOBEGIN;
 	MemoryContextSwitchTo(TopTransactionContext);
 	pendings = lcons(pending, pendings);

@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
+#include "view/join.h"
 #include "view/measure.h"
 #include "view/recompute.h"
 #include "view/session.h"
@@ -64,12 +65,14 @@ typedef struct ViewPlan
 	char	   *text;			/* for log and statistics: not what is run */
 	List	   *streams;
 	Query	   *tree;			/* rewritten; NULL: nothing to do before windows close */
+	Query	   *whole;			/* of a view that joins streams: merges all rows of all streams; NULL: tree does */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
 	Query	   *next;			/* of one that is run at close, or NULL */
 	Interval	span;
 	PlannedStmt *next_plans[SIZE_CLASSES];
 	PlannedStmt *plans[SIZE_CLASSES];
+	PlannedStmt *whole_plans[SIZE_CLASSES];
 	PlannedStmt *close_plans[SIZE_CLASSES];
 	PlannedStmt *late_plans[SIZE_CLASSES];
 	SessionStatements *sessions;	/* of a view over sessions, or NULL */
@@ -269,6 +272,7 @@ build_plan(View *view)
 	weir_view_statements(view, &statements);
 	if (statements.merge)
 		statements.merge = single_statement(view, statements.merge);
+	statements.whole = single_statement(view, statements.whole);
 	if (statements.next)
 		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
@@ -281,12 +285,14 @@ build_plan(View *view)
 	plan->exclusive = statements.exclusive;
 	plan->streams = list_copy(statements.streams);
 	plan->tree = copyObject(statements.merge);
+	plan->whole = copyObject(statements.whole);
 	plan->late = copyObject(statements.late);
 	plan->close = copyObject(statements.close);
 	plan->next = copyObject(statements.next);
 	if (statements.span)
 		plan->span = *statements.span;
 	(void) lock_walker((Node *) plan->tree, plan);
+	(void) lock_walker((Node *) plan->whole, plan);
 	(void) lock_walker((Node *) plan->close, plan);
 	if (statements.sessions)
 	{
@@ -432,6 +438,7 @@ typedef struct ApplyResult
 {
 	bool		close;			/* close windows instead of merging rows */
 	bool		ask;			/* only ask for next_end */
+	List	   *whole;			/* of Delta: merge all rows of all streams, into an empty view */
 	TimestampTz next_end;
 	Interval	span;
 	WindowTimes times;			/* of a final view */
@@ -542,6 +549,18 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 		weir_delta_free(lfirst(lc));
 }
 
+static void
+run_whole(ViewPlan *plan, ApplyResult *result)
+{
+	int64		nrows = 0;
+	ListCell   *lc;
+
+	foreach(lc, result->whole)
+		nrows += ((Delta *) lfirst(lc))->nrows;
+	result->changed = weir_run_plan_newest(plan_for_size(plan, plan->whole, plan->whole_plans, nrows), plan->text,
+										   weir_run_environment(plan->streams, result->whole), None_Receiver);
+}
+
 static pg_noinline void
 run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 {
@@ -553,6 +572,11 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	if (result->close)
 	{
 		run_close(view, plan, env, result);
+		return;
+	}
+	if (result->whole)
+	{
+		run_whole(plan, result);
 		return;
 	}
 	if (plan->sessions)
@@ -590,6 +614,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	WindowTimes save = weir_window_times;
 	Delta	   *save_delta = weir_kept_enter(delta);
 	Measure    *save_measure = weir_measure_enter(view, delta ? delta->nrows : 0);
+	JoinApplied *save_applied = weir_applied_enter(weir_applied_begin(view->relid, delta));
 	const int	outer_depth = weir_applying_begin();
 
 	plan->in_use++;
@@ -604,6 +629,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 		weir_window_times = save;
 		(void) weir_kept_enter(save_delta);
 		weir_measure_leave(save_measure, false);
+		(void) weir_applied_enter(save_applied);
 		release_plan(plan);
 		PG_RE_THROW();
 	}
@@ -612,6 +638,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	weir_window_times = save;
 	(void) weir_kept_enter(save_delta);
 	weir_measure_leave(save_measure, true);
+	(void) weir_applied_enter(save_applied);
 	release_plan(plan);
 }
 
@@ -664,6 +691,19 @@ uint64
 weir_view_apply_empty(View *view)
 {
 	ApplyResult result = {0};
+
+	apply_delta(view, NULL, &result);
+	return result.changed;
+}
+
+/*
+ * weir_view_apply_whole merges all rows of a view that joins streams, one delta per
+ * stream, into the view, which is empty; returns the number of result rows.
+ */
+uint64
+weir_view_apply_whole(View *view, List *deltas)
+{
+	ApplyResult result = {.whole = deltas};
 
 	apply_delta(view, NULL, &result);
 	return result.changed;

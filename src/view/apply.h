@@ -18,6 +18,13 @@
  */
 extern uint64 weir_view_apply(View *view, Delta *delta);
 
+/*
+ * weir_join_take_turns makes this transaction the only one that changes views which join this stream
+ * with others. To be called before the stream's own rows are locked, so that a transaction that
+ * INSERTs into several of them meets no other half-way.
+ */
+extern void weir_join_take_turns(Oid stream);
+
 /* Empties the view's tables and brings back what an empty view has (the one row of a global aggregate). */
 extern void weir_view_reset(View *view);
 

@@ -19,6 +19,8 @@
 #include "parser/parse_clause.h"
 #include "parser/parse_oper.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "view/join.h"
 #include "view/shape.h"
 
 /* Appends one hidden column to an aggregate's ORDER BY. */
@@ -48,6 +50,11 @@ order_walker(Node *node, Query *level)
 		if (agg->agglevelsup == 0 && agg->aggorder == NIL && agg->aggdistinct == NIL &&
 			weir_aggregate_by_arrival(agg))
 		{
+			if (weir_join_find(level) != NIL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("%s over a join of streams goes by no order of arrival", get_func_name(agg->aggfnoid)),
+						 errhint("Put ORDER BY inside the call.")));
 			order_by(agg, weir_late_expose(level, WEIR_COL_PARTITION));
 			order_by(agg, weir_late_expose(level, WEIR_COL_OFFSET));
 		}
@@ -56,12 +63,21 @@ order_walker(Node *node, Query *level)
 	return expression_tree_walker(node, order_walker, level);
 }
 
-/* Appends one hidden column to ORDER BY of a level or of a window. */
+/* What tells the rows of a level apart, and how they arrived: hidden columns. */
 static List *
-break_ties(Query *level, List *clauses, const char *name)
+arrival_columns(Query *level)
 {
-	Expr	   *column = weir_late_expose(level, name);
-	TargetEntry *tle = makeTargetEntry(column, list_length(level->targetList) + 1, pstrdup(name), true);
+	List	   *columns = weir_join_order(level);
+
+	return columns != NIL ? columns :
+		list_make2(weir_late_expose(level, WEIR_COL_PARTITION), weir_late_expose(level, WEIR_COL_OFFSET));
+}
+
+/* Appends one of them to ORDER BY of a level or of a window. */
+static List *
+break_tie(Query *level, List *clauses, Expr *column)
+{
+	TargetEntry *tle = makeTargetEntry(column, list_length(level->targetList) + 1, pstrdup(WEIR_HIDDEN_PREFIX "arrival"), true);
 	SortGroupClause *clause = makeNode(SortGroupClause);
 
 	get_sort_group_operators(exprType((Node *) column), true, true, false,
@@ -69,6 +85,16 @@ break_ties(Query *level, List *clauses, const char *name)
 	level->targetList = lappend(level->targetList, tle);
 	clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
 	return lappend(clauses, clause);
+}
+
+static List *
+break_ties(Query *level, List *clauses)
+{
+	ListCell   *lc;
+
+	foreach(lc, arrival_columns(level))
+		clauses = break_tie(level, clauses, lfirst(lc));
+	return clauses;
 }
 
 /* Does nothing but row_number() use the n-th window of a level, and no frame stand in the way? */
@@ -104,8 +130,7 @@ weir_arrival_ties(Query *level)
 		/* without ORDER BY, the columns of DISTINCT ON are what is sorted by */
 		if (level->sortClause == NIL)
 			level->sortClause = copyObject(level->distinctClause);
-		level->sortClause = break_ties(level, level->sortClause, WEIR_COL_PARTITION);
-		level->sortClause = break_ties(level, level->sortClause, WEIR_COL_OFFSET);
+		level->sortClause = break_ties(level, level->sortClause);
 	}
 	foreach(lc, level->windowClause)
 	{
@@ -113,8 +138,7 @@ weir_arrival_ties(Query *level)
 
 		if (level->distinctClause || !only_row_numbers(level, window))
 			continue;
-		window->orderClause = break_ties(level, window->orderClause, WEIR_COL_PARTITION);
-		window->orderClause = break_ties(level, window->orderClause, WEIR_COL_OFFSET);
+		window->orderClause = break_ties(level, window->orderClause);
 	}
 }
 

@@ -265,7 +265,7 @@ weir_view_check_stream(Oid stream)
 		View	   *view = weir_view_get(lfirst_oid(lc));
 		ViewScope	scope;
 
-		if (view == NULL || strcmp(view->strategy, "recompute") != 0)
+		if (view == NULL || (strcmp(view->strategy, "recompute") != 0 && !view->joins))
 			continue;
 		weir_view_scope_open(view, &scope);
 		weir_view_scope_pin();

@@ -5,8 +5,8 @@
  * define ⇒ check ⇒ rewrite. A query can be kept if it is linear in its
  * streams below its one level of grouping: the result for old and new rows
  * together is the merge of both results. So a stream may be filtered,
- * projected, joined with tables on the side that keeps its rows, and
- * united with other streams; each thing beyond that is refused here, by name,
+ * projected, joined with tables on the side that keeps its rows,
+ * united with other streams, and joined with them (join.c); each thing beyond that is refused here, by name,
  * with what to write instead. Runs at CREATE, and again whenever a backend
  * builds the maintenance statement, because an ordinary view below may have
  * been replaced.
@@ -139,15 +139,14 @@ check_stream_item(RangeTblEntry *rte, const char *name)
 }
 
 static void
-refuse_two_streams(const char *name)
-{
-	weir_refuse(name, "The query joins two streams, or a stream with itself.",
-				"Unite streams with UNION ALL, or join the stream with ordinary tables.");
-}
-
-static void
 check_outer_join(JoinExpr *join, bool left, bool right, const char *name)
 {
+	if (left && right)
+	{
+		if (join->jointype != JOIN_INNER)
+			weir_refuse(name, "An outer join of two streams is not supported.", "Use an inner join.");
+		return;
+	}
 	if (join->jointype == JOIN_FULL && (left || right))
 		weir_refuse(name, "FULL JOIN with a stream: rows of the table without a match would have to go when a match arrives.",
 					"Use a LEFT JOIN with the stream on the left side.");
@@ -158,8 +157,8 @@ check_outer_join(JoinExpr *join, bool left, bool right, const char *name)
 }
 
 /*
- * check_from tells whether a FROM node holds a stream. Refuses two of them in
- * one join, and outer joins that invent rows without a stream's.
+ * check_from tells whether a FROM node holds a stream. Refuses outer joins
+ * that invent rows without a stream's.
  */
 static bool
 check_from(Query *query, Node *node, const char *name)
@@ -184,19 +183,14 @@ check_from(Query *query, Node *node, const char *name)
 
 		foreach(lc, ((FromExpr *) node)->fromlist)
 		{
-			if (!check_from(query, lfirst(lc), name))
-				continue;
-			if (found)
-				refuse_two_streams(name);
-			found = true;
+			if (check_from(query, lfirst(lc), name))
+				found = true;
 		}
 		return found;
 	}
 	join = castNode(JoinExpr, node);
 	left = check_from(query, join->larg, name);
 	right = check_from(query, join->rarg, name);
-	if (left && right)
-		refuse_two_streams(name);
 	check_outer_join(join, left, right, name);
 	return left || right;
 }

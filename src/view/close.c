@@ -172,6 +172,7 @@ typedef struct Watermark
 	TimestampTz time;			/* DT_NOBEGIN: none yet */
 	TimestampTz changes_at;		/* when a partition may become idle; 0: not by the clock */
 	bool		moves;			/* all are idle: it moves with the clock */
+	bool		unborn;			/* no partition has had a row yet, and none is waited for */
 } Watermark;
 
 /* One partition as it counts for a view. */
@@ -278,10 +279,21 @@ stream_watermark(View *view, Stream *stream, BatchPartition *parts, int nparts, 
 	if (active)
 		return;
 	mark->time = DT_NOBEGIN;
-	if (newest == NULL)
+	mark->unborn = newest == NULL;
+	if (mark->unborn)
 		return;
 	mark->moves = true;
 	mark->time = newest->stream_time + Max(now - newest->silent_since, 0);
+}
+
+/* weir_close_mark returns a stream's watermark as a view stands there; DT_NOEND: it has no rows yet, and is not waited for. */
+TimestampTz
+weir_close_mark(View *view, Stream *stream)
+{
+	Watermark	mark = {0};
+
+	stream_watermark(view, stream, NULL, 0, &mark);
+	return mark.unborn ? DT_NOEND : mark.time;
 }
 
 /*

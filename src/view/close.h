@@ -6,6 +6,7 @@
 #define WEIR_CLOSE_H
 
 #include "weir.h"
+#include "catalog/stream.h"
 #include "catalog/view.h"
 #include "delta/ingest.h"
 
@@ -52,6 +53,14 @@ extern TimestampTz weir_close_needs_from(Oid stream);
 extern void weir_behind_note(View *view, Delta *delta, TimestampTz closed);
 extern Delta *weir_behind_lift(View *view, Delta *delta);
 extern void weir_behind_forget(Oid view);	/* inside a catalog scope */
+/* A stream's watermark as a view stands there; DT_NOBEGIN: none yet; DT_NOEND: the stream has no rows yet, and is not waited for. */
+extern TimestampTz weir_close_mark(View *view, Stream *stream);
+
+/*
+ * weir_join_needs_from returns from when on views that join a stream with others, or itself, still need its
+ * kept rows; DT_NOEND: there are none. A stream that lags, or a view that is paused, holds it back.
+ */
+extern TimestampTz weir_join_needs_from(Oid stream);
 
 /* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
 extern void weir_close_begin(View *view);

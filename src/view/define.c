@@ -43,6 +43,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
@@ -295,10 +296,10 @@ static void
 insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column)
 {
-	Oid			types[11] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID};
-	Datum		values[11];
-	char		nulls[11];
+	Oid			types[12] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID};
+	Datum		values[12];
+	char		nulls[12];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -316,14 +317,32 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	nulls[8] = keep_column ? ' ' : 'n';
 	values[9] = CStringGetTextDatum(options->unmatched);
 	values[10] = settings_array();
+	values[11] = Int64GetDatum(shape->join_reach);
+	nulls[11] = shape->joins ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11)",
-							  11, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12)",
+							  12, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 
 /* --- filling ------------------------------------------------------------------------- */
+
+/* All kept rows of all streams at once: what is new in a join is not the sum over its streams. */
+static uint64
+fill_joined(View *view)
+{
+	List	   *deltas = NIL;
+	uint64		rows;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), NULL));
+	rows = weir_view_apply_whole(view, deltas);
+	foreach(lc, deltas)
+		weir_delta_free(lfirst(lc));
+	return rows;
+}
 
 /* The rows kept (those that meet qual), through the same statement as any other delta. */
 uint64
@@ -332,6 +351,8 @@ weir_view_fill(View *view, const char *qual)
 	uint64		rows = 0;
 	ListCell   *lc;
 
+	if (view->joins)
+		return fill_joined(view);
 	foreach(lc, view->streams)
 	{
 		Delta	   *delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual);
@@ -460,15 +481,20 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	check_options(options, name);
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
 							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
+	if (options->start && shape->joins)
+		weir_refuse(name, "weir.start: a join of streams needs the rows kept of each, as they were when the other's came.",
+					"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
 	if (options->start && shape->recompute && !shape->recompute->from_result)
 		weir_refuse(name, "weir.start: the rows that the topic still has would be needed beside those kept, to compute keys anew.",
 					"Leave out weir.start, or weir.seek(stream, 'earliest', rebuild => true) when the view is there.");
 	if (options->start)
 		check_replayable(shape);
 	weir_view_lock_streams(shape->streams);
-	weir_close_prepare(shape->streams, shape->finals || options->lateness || shape->recompute);
+	weir_close_prepare(shape->streams, shape->finals || options->lateness || shape->recompute || shape->joins);
 	if (shape->recompute)
 		weir_recompute_index(shape);
+	if (shape->joins)
+		weir_join_prepare(shape);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
 	if (view->keep)

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/join.h"
 #include "view/measure.h"
 #include "view/recompute.h"
 #include "view/session.h"
@@ -140,6 +141,8 @@ weir_explain(PG_FUNCTION_ARGS)
 					 shape->strategy, shape->why, stream_names(shape->streams));
 	if (shape->recompute)
 		appendStringInfo(&buf, "cost: %s\n", weir_recompute_cost(shape));
+	if (shape->joins)
+		appendStringInfo(&buf, "cost of the join: %s\n", weir_join_cost(shape));
 	if (!shape->in_place)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
 	if (shape->joins_table)
@@ -286,6 +289,7 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 		env = weir_session_replay(shape, env);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
+	plan->jitFlags = 0;			/* compiling costs more than it saves */
 	PopActiveSnapshot();
 	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
 	(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
@@ -351,7 +355,7 @@ weir_view_covered_from(View *view, int *column)
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
 	*column = weir_first_event_column(shape, &overlapping);
-	if (horizon == DT_NOEND || *column == 0 || overlapping)
+	if (horizon == DT_NOEND || *column == 0 || overlapping || view->joins)
 		refuse_uncovered(view, "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.");
 	horizon = first_window(view, shape, *column, horizon);
 	weir_view_scope_close(&scope);
@@ -516,7 +520,9 @@ covered_condition(View *view, ViewShape *shape)
 							 "Give the stream a longer weir.keep, or group by window_start of tumble().");
 		if (shape->session)
 			horizon = weir_session_end_of(horizon, 2 * shape->session->rule.gap);	/* rows before may have touched rows behind */
-		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon));
+		if (view->joins && view->join_reach < 0)
+			refuse_uncovered(view, "Give the join a bound on event times.");
+		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon + Max(view->join_reach, 0)));
 	}
 	foreach(lc, view->streams)
 		newest = Max(newest, newest_row(weir_stream_require(lfirst_oid(lc))));

@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
+#include "view/join.h"
 #include "view/shape.h"
 
 /* Computed columns of a delta that are passed up, besides the hidden ones. */
@@ -163,6 +164,17 @@ weir_late_expose(Query *query, const char *column)
 	LateRule	none = {0};
 
 	return expose(query, column, &none);
+}
+
+/* weir_late_expose_in does so in the select list of a FROM item (its sub-select, and its entry); returns its number. */
+AttrNumber
+weir_late_expose_in(Query *query, const char *column, RangeTblEntry *rte)
+{
+	LateRule	none = {0};
+	AttrNumber	attno = expose_in_query(query, column, &none);
+
+	extend_rte(rte, column, attno);
+	return attno;
 }
 
 static Expr *
@@ -397,7 +409,7 @@ late_conditions(Query *query, LateRule *rule)
 	List	   *result = NIL;
 	int			n = list_length(query->rtable);
 
-	if (query->setOperations || stream_item(query) == 0)
+	if (query->setOperations || stream_item(query) == 0 || weir_join_level(query))
 		return NIL;
 	for (int i = 1; i <= n; i++)
 	{
@@ -630,7 +642,7 @@ weir_late_filter(ViewShape *shape, LateRule *rule)
 	late = late_query(shape->query, rule);
 	if (!filter_levels(shape->query, rule))
 	{
-		if (rule->lateness)
+		if (rule->lateness && !shape->joins)
 			weir_refuse(shape->name, "weir.lateness needs a window, and the query has none.",
 						"Put tumble(...) beside the stream into FROM, or leave out weir.lateness.");
 		return;

@@ -14,6 +14,7 @@
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 
@@ -164,6 +165,13 @@ inline_ctes_walker(Node *node, void *context)
 	return query_tree_walker(query, inline_ctes_walker, context, 0);
 }
 
+/* weir_levels_inline makes common table expressions over streams sub-selects, at every level, in place. */
+void
+weir_levels_inline(Query *query)
+{
+	(void) inline_ctes_walker((Node *) query, NULL);
+}
+
 /* SELECT all columns FROM (query): so that the uppermost level has no hidden targets. */
 static Query *
 wrap(Query *query)
@@ -211,7 +219,7 @@ weir_recompute_prepare(Query **query)
 	if (!weir_query_has_stream((Node *) *query))
 		return false;
 	mine = copyObject(*query);
-	(void) inline_ctes_walker((Node *) mine, NULL);
+	weir_levels_inline(mine);
 	if (!must_recompute(mine))
 		return false;
 	if (!mine->hasDistinctOn)
@@ -283,6 +291,9 @@ weir_recompute_levels(ViewShape *shape)
 		int			rtindex;
 		Query	   *next = weir_recompute_stream_part(level, &rtindex);
 
+		if (weir_join_level(level))
+			weir_refuse(shape->name, "A side of a join of streams groups, numbers or makes distinct: its rows change, and with them those of the join.",
+						"Join first and group above the join, or use weir.emit = 'final' with windows.");
 		if (next == NULL)
 			weir_refuse(shape->name, "GROUP BY, DISTINCT or OVER stands in an arm of UNION ALL or in a LATERAL sub-select over a stream.",
 						"Make a continuous view of that part, and put the parts together where they are read.");

@@ -111,7 +111,7 @@ weir_recompute_filter(ViewShape *shape, LateRule *rule)
 	ViewShape	lowest = *shape;
 
 	weir_topn_choose(shape);
-	if (shape->recompute->from_result && shape->recompute->limit > 1)
+	if (shape->recompute->from_result && (shape->recompute->limit > 1 || shape->joins))
 		weir_topn_ties(shape);
 	else
 		weir_arrival_ties(llast(shape->recompute->levels));

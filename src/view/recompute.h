@@ -35,6 +35,7 @@ typedef struct Recompute
 	bool		windowed;		/* a window over event time is in the key */
 	Expr	   *window_start;	/* windowed: at the lowest level */
 	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
+	int64		span;			/* windowed, over a join of streams: rows that meet are at most so far apart, microseconds */
 	bool		hashed;			/* columns that may be NULL are compared by a hash first */
 	bool		from_result;	/* old result and delta are enough: no kept rows are read */
 	int64		limit;			/* from_result by rank: ranks up to this stay */
@@ -43,6 +44,7 @@ typedef struct Recompute
 } Recompute;
 
 /* levels.c */
+extern void weir_levels_inline(Query *query);
 extern bool weir_recompute_prepare(Query **query);
 extern Query *weir_recompute_lowest(Query *query);
 extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
@@ -62,6 +64,8 @@ extern bool weir_recompute_is_key(ViewShape *shape, TargetEntry *target);
 
 /* touched.c */
 extern void weir_recompute_build(ViewShape *shape);
+extern Query *weir_touched_ephemeral(RangeTblEntry *like, const char *name);
+extern void weir_touched_no_permissions(Query *query);
 extern RangeTblEntry *weir_touched_rte(Recompute *recompute, int levels);
 extern Query *weir_recompute_linear_part(Query *level, List *targets);
 

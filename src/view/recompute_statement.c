@@ -134,9 +134,11 @@ append_touched(StringInfo buf, Text *text)
 	{
 		bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
 
-		appendStringInfo(buf, "\n WHERE %s OPERATOR(pg_catalog.>=) (SELECT GREATEST(%s))",
+		appendStringInfo(buf, "\n WHERE %s OPERATOR(pg_catalog.>=) (SELECT GREATEST(%s)%s)",
 						 zoned ? WEIR_KEYS ".w" : "pg_catalog.timezone('UTC'::pg_catalog.text, " WEIR_KEYS ".w)",
-						 complete_from(text->shape->streams));
+						 complete_from(text->shape->streams),
+						 recompute->span == 0 ? "" :
+						 psprintf(" OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval", recompute->span));
 	}
 	appendStringInfo(buf, "\n GROUP BY %s) AS k)", columns_list(WEIR_KEYS ".", nkeys));
 }

@@ -28,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/states.h"
@@ -352,6 +353,10 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	shape->finals = final;
 	distinct_as_groups(shape->query);
 	session = weir_session_prepare(shape->query, name);
+	shape->joins = weir_join_isolate(shape->query);
+	if (session && shape->joins)
+		weir_refuse(name, "session() stands beside a join of streams.",
+					"Give each of them a view of its own: sessions of one stream, and a join.");
 	recompute = weir_recompute_prepare(&shape->query);
 	if (session && recompute)
 		weir_session_refuse_merging(name);
@@ -377,6 +382,8 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		weir_recompute_filter(shape, &rule);
 	else if (!session)
 		weir_late_filter(shape, &rule);
+	if (shape->joins)
+		weir_join_filter(shape, &rule);
 	if (at_close)
 		return shape;
 	if (recompute)

@@ -84,6 +84,9 @@ typedef struct ViewShape
 	Interval   *window_span;	/* at_close: how long the longest window lasts */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
 	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
+	bool		joins;			/* joins streams (join.c) */
+	int64		join_reach;		/* joins: how far behind the watermark, less lateness, kept rows are needed, microseconds; -1: no bound */
+	int64		join_slack;		/* joins: the lateness that weir.keep leaves where none is given, microseconds */
 } ViewShape;
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
@@ -114,6 +117,7 @@ extern void weir_arrival_ties(Query *level);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
+extern Query *weir_statement_whole(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_statement_parse(const char *sql);
 extern void weir_statement_splice(Query *query, const char *alias, Query *part);
 extern char *weir_statement_placeholder(List *targets);
@@ -154,6 +158,7 @@ typedef struct ViewStatements
 {
 	List	   *streams;
 	Query	   *merge;			/* the maintenance statement */
+	Query	   *whole;			/* of a view that joins streams: the same for all rows of all streams at once */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
 	Query	   *next;			/* of a view that is run at close: the next end of a window */
@@ -170,6 +175,7 @@ extern void weir_tumble_unfold(Query *query);
 /* late.c */
 extern bool weir_query_has_delta(Node *node);
 extern Expr *weir_late_expose(Query *query, const char *column);
+extern AttrNumber weir_late_expose_in(Query *query, const char *column, RangeTblEntry *rte);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 extern void weir_late_only_closed(Query *query);
 extern void weir_late_note(List *streams, LateRule *rule);
@@ -244,6 +250,7 @@ extern int	weir_state_key(ViewShape *shape, int column);
 
 /* apply.c */
 extern uint64 weir_view_apply_empty(View *view);
+extern uint64 weir_view_apply_whole(View *view, List *deltas);
 extern uint64 weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing, Interval *span);
 extern TimestampTz weir_view_next_end(View *view, TimestampTz closed, Interval **span);
 

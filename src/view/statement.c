@@ -43,6 +43,7 @@
 #include "access/transam.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
@@ -543,9 +544,12 @@ weir_statement_splice(Query *query, const char *alias, Query *part)
 		elog(ERROR, "%d placeholders \"%s\" in weir's statement", splice.found, alias);
 }
 
-/* weir_statement_make returns the maintenance statement, analysed, not rewritten. */
+/*
+ * weir_statement_whole returns the statement that merges a query over deltas, analysed, not rewritten: the
+ * maintenance statement, unless the view joins streams.
+ */
 Query *
-weir_statement_make(ViewShape *shape, Oid result, Oid state)
+weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 {
 	Query	   *query;
 
@@ -555,6 +559,17 @@ weir_statement_make(ViewShape *shape, Oid result, Oid state)
 	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
 		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+	return query;
+}
+
+/* weir_statement_make returns the maintenance statement, analysed, not rewritten. */
+Query *
+weir_statement_make(ViewShape *shape, Oid result, Oid state)
+{
+	Query	   *query = weir_statement_whole(shape, result, state);
+
+	if (shape->joins)
+		weir_join_delta(query, result);
 	return query;
 }
 
@@ -608,6 +623,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 				 errhint("Drop the view and create it again.")));
 	statements->streams = shape->streams;
 	statements->merge = shape->at_close ? NULL : weir_statement_make(shape, view->relid, view->state_relid);
+	statements->whole = shape->joins && !shape->at_close ? weir_statement_whole(shape, view->relid, view->state_relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;

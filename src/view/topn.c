@@ -258,15 +258,18 @@ weir_topn_choose(ViewShape *shape)
 
 /*
  * weir_topn_ties lets the other columns of the result decide between equal rows, where row_number()
- * picks several: which of the old ones came first is not known.
+ * picks several, or the rows are pairs of a join: which of the old ones came first is not known.
  */
 void
 weir_topn_ties(ViewShape *shape)
 {
 	Query	   *level = llast(shape->recompute->levels);
-	WindowClause *window = linitial(level->windowClause);
+	List	  **order = level->hasDistinctOn ? &level->sortClause :
+		&linitial_node(WindowClause, level->windowClause)->orderClause;
 	ListCell   *lc;
 
+	if (level->hasDistinctOn && level->sortClause == NIL)
+		level->sortClause = copyObject(level->distinctClause);
 	foreach(lc, level->targetList)
 	{
 		WindowFunc *func = (WindowFunc *) lfirst_node(TargetEntry, lc)->expr;
@@ -286,7 +289,7 @@ weir_topn_ties(ViewShape *shape)
 		clause = makeNode(SortGroupClause);
 		get_sort_group_operators(type, true, true, false, &clause->sortop, &clause->eqop, NULL, &clause->hashable);
 		clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
-		window->orderClause = lappend(window->orderClause, clause);
+		*order = lappend(*order, clause);
 	}
 }
 

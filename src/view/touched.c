@@ -247,9 +247,9 @@ can_hash(Recompute *recompute)
 
 /* --- kept rows in the place of deltas ---------------------------------------------- */
 
-/* SELECT * FROM an ephemeral relation with a delta's columns. */
-static Query *
-select_ephemeral(RangeTblEntry *like, const char *name)
+/* weir_touched_ephemeral makes SELECT * FROM an ephemeral relation with a delta's columns. */
+Query *
+weir_touched_ephemeral(RangeTblEntry *like, const char *name)
 {
 	Query	   *query = makeNode(Query);
 	RangeTblEntry *rte = copyObject(like);
@@ -283,6 +283,13 @@ no_permissions_walker(Node *node, void *context)
 	return expression_tree_walker(node, no_permissions_walker, context);
 }
 
+/* weir_touched_no_permissions: the tables that a query of weir's own reads are weir's; in place. */
+void
+weir_touched_no_permissions(Query *query)
+{
+	(void) no_permissions_walker((Node *) query, NULL);
+}
+
 /* min(w) or max(e) of the touched keys, as a timestamptz */
 static char *
 span_bound(Recompute *recompute, const char *bound)
@@ -298,13 +305,15 @@ static char *
 touched_span(Recompute *recompute)
 {
 	StringInfoData buf;
+	char	   *span = recompute->span == 0 ? "" :
+		psprintf(" '" INT64_FORMAT " microseconds'::pg_catalog.interval", recompute->span);
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "\n WHERE r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) %s",
-					 span_bound(recompute, "pg_catalog.min(x.w)"));
+	appendStringInfo(&buf, "\n WHERE r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) (%s%s%s)",
+					 span_bound(recompute, "pg_catalog.min(x.w)"), *span ? " OPERATOR(pg_catalog.-)" : "", span);
 	if (recompute->window_end)
-		appendStringInfo(&buf, " AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<) %s",
-						 span_bound(recompute, "pg_catalog.max(x.e)"));
+		appendStringInfo(&buf, " AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<) (%s%s%s)",
+						 span_bound(recompute, "pg_catalog.max(x.e)"), *span ? " OPERATOR(pg_catalog.+)" : "", span);
 	return buf.data;
 }
 
@@ -317,7 +326,7 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 {
 	Oid			relid = strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
 	Stream	   *stream = weir_stream_require(relid);
-	Query	   *unkept = select_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
+	Query	   *unkept = weir_touched_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
 	StringInfoData buf;
 	StringInfoData columns;
 	int			event_time = 0;
@@ -344,7 +353,7 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 					 columns.data,
 					 weir_statement_placeholder(unkept->targetList), columns.data, event_time, relid);
 	query = weir_statement_parse(buf.data);
-	(void) no_permissions_walker((Node *) query, NULL);
+	weir_touched_no_permissions(query);
 	weir_statement_splice(query, WEIR_UNKEPT, unkept);
 	return query;
 }

@@ -1,0 +1,66 @@
+/*
+ * join.h
+ *	  Joins of streams: shared by join*.c and their callers in src/view.
+ *
+ * A level of a query that joins streams is set apart as a sub-select of its own (join.c),
+ * the join. The definition over whole streams has it as it is; the maintenance
+ * statement has in its place what a delta adds to it (join_delta.c).
+ */
+#ifndef WEIR_JOIN_H
+#define WEIR_JOIN_H
+
+#include "catalog/stream.h"
+#include "delta/delta.h"
+#include "view/shape.h"
+
+/* Microseconds that are no bound. */
+#define JOIN_UNBOUNDED	PG_INT64_MAX
+
+/* A place in a join where rows of a stream (or of several, united) come from. */
+typedef struct JoinNode
+{
+	Query	   *query;			/* the sub-select that reads the delta, or the UNION ALL */
+	int			item;			/* range table index of the FROM item of the join that holds it */
+	List	   *streams;		/* of Oid */
+	int64		forward;		/* how much later than its own a row's match may be, microseconds */
+	int64		back;			/* how much earlier */
+} JoinNode;
+
+/* What the conditions of a join say about the event times of rows that meet in it. */
+typedef struct JoinBounds
+{
+	int			n;
+	JoinNode   *nodes;			/* in the order of the range tables, depth first */
+	int64	   *upper;			/* [i * n + j]: time of j less time of i is at most this */
+	bool		bounded;		/* any two of them */
+	JoinType	outer;			/* of the two streams' join; JOIN_INNER also for more than two */
+	int64		span;			/* bounded: the most that forward and back of a node are together */
+} JoinBounds;
+
+/* join_bounds.c */
+extern JoinBounds *weir_join_bounds(Query *join);
+extern int64 weir_join_window_size(RangeTblEntry *rte);
+extern int64 weir_interval_longest(const Interval *span);
+
+/* join.c */
+extern bool weir_join_isolate(Query *query);
+extern bool weir_join_level(Query *query);
+extern List *weir_join_items(Query *join);
+extern List *weir_join_find(Query *query);
+extern List *weir_join_order(Query *level);
+extern void weir_join_filter(ViewShape *shape, LateRule *rule);
+extern void weir_join_prepare(ViewShape *shape);
+extern const char *weir_join_cost(ViewShape *shape);
+
+/* join_keep.c */
+extern int64 weir_join_shortest_keep(Stream *stream);
+
+/* join_delta.c */
+extern void weir_join_delta(Query *statement, Oid view);
+
+/* join_applied.c */
+typedef struct JoinApplied JoinApplied;
+extern JoinApplied *weir_applied_enter(JoinApplied *now);
+extern JoinApplied *weir_applied_begin(Oid view, Delta *delta);
+
+#endif							/* WEIR_JOIN_H */

@@ -1,0 +1,337 @@
+/*
+ * join_delta.c
+ *	  What a batch of one stream adds to a join of streams.
+ *
+ * statement ⇒ join_delta ⇒ apply. In a maintenance statement the join
+ *	  a JOIN b JOIN c
+ * becomes
+ *	  delta of a JOIN old b JOIN old c UNION ALL
+ *	  new a JOIN delta of b JOIN old c UNION ALL
+ *	  new a JOIN new b JOIN delta of c
+ * where new is old with the delta. The delta of all streams but the batch's is empty, so where a stream
+ * is not the batch's, old and new are the rows kept; they differ where a stream is joined with itself.
+ * Old rows are those kept that have been applied to the view: weir.applied() (join_applied.c)
+ * leaves out those of the batch, those that a paused view has not come to yet, and those
+ * that the view refused.
+ *
+ * Of the kept rows only those within the join's bounds around the batch are read, by the index on
+ * event time. All conditions stay as they are.
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/stream.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "view/join.h"
+#include "view/recompute.h"
+
+static void delta_levels(Query *query, Oid view, int depth);
+
+/* One term of the sum. */
+typedef struct Arm
+{
+	Oid			view;
+	JoinBounds *bounds;			/* of the arm's own tree */
+	int			item;			/* the FROM item that is the delta */
+	List	   *sources;		/* of RangeTblEntry: the deltas in it, one per stream */
+} Arm;
+
+/* --- the span of a batch ------------------------------------------------------------ */
+
+/* min or max of the event times in the arm's deltas; placeholders are numbered from *n */
+static char *
+batch_time(Arm *arm, const char *function, const char *alias)
+{
+	StringInfoData buf;
+	int			i = 0;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	if (list_length(arm->sources) > 1)
+		appendStringInfoString(&buf, strcmp(function, "min") == 0 ? "LEAST(" : "GREATEST(");
+	foreach(lc, arm->sources)
+	{
+		RangeTblEntry *delta = lfirst(lc);
+		Query	   *select = weir_touched_ephemeral(delta, delta->enrname);
+		int			column = 0;
+		ListCell   *ln;
+
+		foreach(ln, delta->eref->colnames)
+		{
+			column++;
+			if (strcmp(strVal(lfirst(ln)), WEIR_COL_EVENT_TIME) == 0)
+				break;
+		}
+		i++;
+		appendStringInfo(&buf, "%s(SELECT pg_catalog.%s(x.c%d) FROM (SELECT * FROM %s AS %s%d(", i > 1 ? ", " : "", function,
+						 column, weir_statement_placeholder(select->targetList), alias, i);
+		for (int c = 1; c <= list_length(select->targetList); c++)
+			appendStringInfo(&buf, "%sc%d", c > 1 ? ", " : "", c);
+		appendStringInfoString(&buf, ")) AS x)");
+	}
+	if (list_length(arm->sources) > 1)
+		appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+static void
+splice_batch_time(Query *query, Arm *arm, const char *alias)
+{
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, arm->sources)
+	{
+		RangeTblEntry *delta = lfirst(lc);
+
+		weir_statement_splice(query, psprintf("%s%d", alias, ++i), weir_touched_ephemeral(delta, delta->enrname));
+	}
+}
+
+/* How far rows of a node may be from the delta's, both ways; JOIN_UNBOUNDED where it is not known. */
+static void
+distance(Arm *arm, int node, int64 *before, int64 *after)
+{
+	JoinBounds *bounds = arm->bounds;
+
+	*before = *after = PG_INT64_MIN;
+	for (int i = 0; i < bounds->n; i++)
+	{
+		if (bounds->nodes[i].item != arm->item)
+			continue;
+		*after = Max(*after, bounds->upper[i * bounds->n + node]);
+		*before = Max(*before, bounds->upper[node * bounds->n + i]);
+	}
+}
+
+/* --- kept rows in the place of a delta ------------------------------------------------ */
+
+static bool
+reads_batch(Arm *arm, RangeTblEntry *delta)
+{
+	ListCell   *lc;
+
+	foreach(lc, arm->sources)
+	{
+		if (strcmp(lfirst_node(RangeTblEntry, lc)->enrname, delta->enrname) == 0)
+			return true;
+	}
+	return false;
+}
+
+static char *
+column_list(RangeTblEntry *delta, const char *prefix)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, delta->eref->colnames)
+		appendStringInfo(&buf, "%s%s%s", buf.len ? ", " : "", prefix, quote_identifier(strVal(lfirst(lc))));
+	return buf.data;
+}
+
+/* old or new rows of a stream, with the columns of its delta */
+static Query *
+rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
+{
+	Stream	   *stream = weir_stream_require(strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	View	   *view = weir_view_get(arm->view);
+	char	   *since = view ? weir_view_since(view, stream->relid) : NULL;
+	Query	   *new = weir_touched_ephemeral(delta, delta->enrname);
+	int64		before,
+				after;
+	StringInfoData buf;
+	Query	   *query;
+
+	distance(arm, node, &before, &after);
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT %s FROM %s AS r WHERE weir.applied(%u, r." WEIR_COL_PARTITION ", r." WEIR_COL_OFFSET ")",
+					 column_list(delta, "r."), weir_relation_name(stream->rows_relid), stream->relid);
+	if (before != JOIN_UNBOUNDED)
+		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) (SELECT %s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
+						 batch_time(arm, "min", "weir_first_"), before);
+	if (after != JOIN_UNBOUNDED)
+		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<=) (SELECT %s OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
+						 batch_time(arm, "max", "weir_last_"), after);
+	if (since)
+		appendStringInfo(&buf, "\n AND (%s)", since);
+	if (with_delta)
+	{
+		appendStringInfo(&buf, "\nUNION ALL SELECT * FROM %s AS weir_new_rows(%s)",
+						 weir_statement_placeholder(new->targetList), column_list(delta, ""));
+	}
+	query = weir_statement_parse(buf.data);
+	weir_touched_no_permissions(query);
+	if (before != JOIN_UNBOUNDED)
+		splice_batch_time(query, arm, "weir_first_");
+	if (after != JOIN_UNBOUNDED)
+		splice_batch_time(query, arm, "weir_last_");
+	if (with_delta)
+		weir_statement_splice(query, "weir_new_rows", new);
+	return query;
+}
+
+typedef struct Replace
+{
+	Arm		   *arm;
+	int			node;
+	bool		with_delta;
+} Replace;
+
+/* Puts rows in the place of every delta of a node. */
+static bool
+replace_walker(Node *node, Replace *replace)
+{
+	Query	   *query = (Query *) node;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, replace_walker, replace);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
+			continue;
+		rte->subquery = rows_query(replace->arm, rte, replace->node,
+								   replace->with_delta && reads_batch(replace->arm, rte));
+		rte->rtekind = RTE_SUBQUERY;
+		rte->enrname = NULL;
+		rte->enrtuples = 0;
+		rte->coltypes = rte->coltypmods = rte->colcollations = NIL;
+		return false;
+	}
+	return query_tree_walker(query, replace_walker, replace, 0);
+}
+
+/* --- arms --------------------------------------------------------------------------------- */
+
+/* The deltas of an item, one per stream. */
+static bool
+sources_walker(Node *node, List **sources)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+		ListCell   *lc;
+
+		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
+			return false;
+		foreach(lc, *sources)
+		{
+			if (strcmp(lfirst_node(RangeTblEntry, lc)->enrname, rte->enrname) == 0)
+				return false;
+		}
+		*sources = lappend(*sources, copyObject(rte));
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, sources_walker, sources, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, sources_walker, sources);
+}
+
+/* The join with one item's delta, new rows in the items before it and old ones behind. */
+static Query *
+make_arm(Query *join, int item, Oid view, int depth)
+{
+	Query	   *query = copyObject(join);
+	RangeTblEntry *delta = rt_fetch(item, query->rtable);
+	Arm			arm = {.view = view,.item = item};
+
+	arm.bounds = weir_join_bounds(query);
+	(void) sources_walker((Node *) delta->subquery, &arm.sources);
+	for (int i = 0; i < arm.bounds->n; i++)
+	{
+		JoinNode   *node = &arm.bounds->nodes[i];
+		Replace		replace = {&arm, i, node->item < item};
+
+		if (node->item != item)
+			(void) replace_walker((Node *) node->query, &replace);
+	}
+	delta_levels(delta->subquery, view, depth + 1);
+	return query;
+}
+
+/* SELECT of every arm, united. */
+static Query *
+unite_arms(List *arms, int depth)
+{
+	StringInfoData sql;
+	Query	   *query;
+	int			i = 0;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, arms)
+	{
+		List	   *targets = lfirst_node(Query, lc)->targetList;
+
+		i++;
+		appendStringInfo(&sql, "%sSELECT * FROM %s AS weir_arm_%d_%d", i > 1 ? "\nUNION ALL " : "",
+						 weir_statement_placeholder(targets), depth, i);
+	}
+	query = weir_statement_parse(sql.data);
+	i = 0;
+	foreach(lc, arms)
+		weir_statement_splice(query, psprintf("weir_arm_%d_%d", depth, ++i), lfirst(lc));
+	return query;
+}
+
+static Query *
+delta_of_join(Query *join, Oid view, int depth)
+{
+	List	   *arms = NIL;
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, weir_join_items(join))
+		arms = lappend(arms, make_arm(join, lfirst_int(lc), view, depth));
+	return unite_arms(arms, depth);
+}
+
+/* Every join at or below a level becomes its delta. */
+static void
+delta_levels(Query *query, Oid view, int depth)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (weir_join_level(query))
+	{
+		*query = *delta_of_join(query, view, depth);
+		return;
+	}
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			delta_levels(rte->subquery, view, depth);
+	}
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (IsA(cte->ctequery, Query))
+			delta_levels((Query *) cte->ctequery, view, depth);
+	}
+}
+
+/*
+ * weir_join_delta works on an analysed maintenance statement, in place: joins of deltas become what the
+ * batch at hand adds to the joins. The search_path is pinned.
+ */
+void
+weir_join_delta(Query *statement, Oid view)
+{
+	delta_levels(statement, view, 0);
+}

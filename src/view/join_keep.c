@@ -1,0 +1,83 @@
+/*
+ * join_keep.c
+ *	  How long rows of a stream are kept because a join needs them.
+ *
+ * segments (keep, expire) ⇒ join_keep. A row that is not late may come as long as the watermark of its
+ * stream, less lateness, has not passed it by more than it can match forward. What it may
+ * match lies at most the join's reach before the lowest of these watermarks. weir.keep
+ * covers that where the streams run in step; one that lags behind the others, or a view that
+ * is paused, holds their rows back. Partitions that are idle do not.
+ *
+ * Runs in the transaction of a batch or INSERT: the positions are those before it.
+ */
+#include "postgres.h"
+
+#include "catalog/stream.h"
+#include "catalog/view.h"
+#include "utils/timestamp.h"
+#include "view/apply.h"
+#include "view/close.h"
+#include "view/join.h"
+
+/* The least microseconds that weir.keep of a stream can be. */
+int64
+weir_join_shortest_keep(Stream *stream)
+{
+	const int64 shortest_month = 28;
+
+	return stream->keep->time + (stream->keep->day + stream->keep->month * shortest_month) * USECS_PER_DAY;
+}
+
+static TimestampTz
+needs_of(View *view)
+{
+	TimestampTz result = DT_NOEND;
+	int64		slack = PG_INT64_MAX;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+		slack = Min(slack, weir_join_shortest_keep(weir_stream_require(lfirst_oid(lc))));
+	slack = Max(slack - view->join_reach, 0);
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		Interval   *lateness = view->lateness ? view->lateness : stream->lateness;
+		TimestampTz mark = weir_close_mark(view, stream);
+
+		if (!TIMESTAMP_NOT_FINITE(mark))
+			mark -= view->join_reach + (lateness ? weir_interval_longest(lateness) :
+										weir_view_is_final(view) ? 0 : slack);
+		result = Min(result, mark);
+	}
+	return result;
+}
+
+TimestampTz
+weir_join_needs_from(Oid stream)
+{
+	TimestampTz result = DT_NOEND;
+	ListCell   *lc;
+
+	foreach(lc, weir_view_oids_of_stream(stream))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view != NULL && view->joins && view->join_reach >= 0)
+			result = Min(result, needs_of(view));
+	}
+	return result;
+}
+
+void
+weir_join_take_turns(Oid stream)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_view_oids_of_stream(stream))
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view != NULL && view->joins && view->status == VIEW_RUNNING)
+			weir_run_take_turn(view->relid);
+	}
+}
