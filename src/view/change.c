@@ -26,7 +26,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/define.h"
-#include "view/shape.h"
+#include "view/session.h"
 #include "worker/shared.h"
 
 /* Deletes rows (all, or those that meet a condition) as the owner; users' triggers see it. */
@@ -168,13 +168,15 @@ weir_view_alter(View *view, List *defs, bool reset)
 	options.lateness = view->lateness;
 	options.keep = view->keep;
 	weir_options_parse_view(defs, reset, &options);
+	shape = weir_shape_make(weir_shape_definition(view->query_relid), get_rel_name(view->relid),
+							strcmp(view->emit, "final") == 0, options.lateness, options.keep);
+	if (shape->session && !shape->finals && options.lateness == NULL)
+		options.lateness = options.keep;
 	if (options.lateness && view->lateness == NULL)
 	{
 		weir_view_lock_streams(view->streams);
 		weir_close_prepare(view->streams, true);
 	}
-	shape = weir_shape_make(weir_shape_definition(view->query_relid), get_rel_name(view->relid),
-							strcmp(view->emit, "final") == 0, options.lateness, options.keep);
 	if (options.keep)
 	{
 		Relation	rel = table_open(view->relid, AccessShareLock);

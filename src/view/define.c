@@ -489,6 +489,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 					"Leave out weir.start, or weir.seek(stream, 'earliest', rebuild => true) when the view is there.");
 	if (options->start)
 		check_replayable(shape);
+	if (shape->session && !shape->finals && options->lateness == NULL)
+		options->lateness = options->keep;	/* what is kept is the same for every row then */
 	weir_view_lock_streams(shape->streams);
 	weir_close_prepare(shape->streams, shape->finals || options->lateness || shape->recompute || shape->joins);
 	if (shape->recompute)
