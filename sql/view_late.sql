@@ -66,6 +66,19 @@ CREATE MATERIALIZED VIEW w2 WITH (weir.continuous) AS
   SELECT window_start, k, count(*) AS n, max(v) AS m FROM s, tumble(ts, '10 s') GROUP BY 1, 2;
 TABLE before EXCEPT ALL TABLE w2;
 
+-- UNION ALL of different times: each arm counts, not only the first
+CREATE TABLE u (other timestamptz, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts', weir.keep = '1 hour', weir.late = 'keep');
+CREATE MATERIALIZED VIEW mixed WITH (weir.continuous, weir.lateness = '0 s') AS
+  SELECT window_start, count(*) AS n FROM (SELECT ts FROM s UNION ALL SELECT other FROM u) x, tumble(ts, '1 min') GROUP BY 1;
+INSERT INTO u VALUES ('2026-02-01 00:10Z', '2026-02-01 00:10Z');
+INSERT INTO u VALUES ('2026-02-01 00:00Z', '2026-02-01 00:11Z');
+SELECT * FROM mixed WHERE window_start >= '2026-02-01';
+SELECT event_time, window_start FROM weir.late_rows WHERE view = 'mixed'::regclass AND stream = 'u'::regclass;
+CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, count(*) AS n FROM (SELECT ts FROM s UNION ALL SELECT other FROM u) x, tumble(ts, '1 min') GROUP BY 1;
+CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, count(DISTINCT ts) AS n FROM (SELECT ts FROM s UNION ALL SELECT other FROM u) x, tumble(ts, '1 min') GROUP BY 1;
+
 -- options need something to go by
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.lateness = '1 s') AS SELECT k, count(*) FROM s GROUP BY 1;
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.keep = '1 s') AS SELECT k, count(*) FROM s GROUP BY 1;

@@ -15,6 +15,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/stream.h"
 #include "delta/segments.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
@@ -61,6 +62,55 @@ typedef struct Origin
 	char	   *column;
 } Origin;
 
+static bool trace(Query *query, Node *node, Origin *origin);
+
+/* Is it the column by which the stream's rows are kept? */
+static bool
+is_event_time(Origin *origin)
+{
+	Stream	   *stream = OidIsValid(origin->stream) ? weir_stream_get(origin->stream) : NULL;
+
+	return stream != NULL &&
+		strcmp(origin->column, stream->event_time ? stream->event_time : "_timestamp") == 0;
+}
+
+/*
+ * A column of a sub-select. One of UNION ALL comes from a column of each arm: they must be
+ * the same column, or the event times of their streams, in the same kind of window if in any.
+ */
+static bool
+trace_below(Query *below, AttrNumber attno, Origin *origin)
+{
+	bool		first = true;
+	ListCell   *lc;
+
+	if (below->setOperations == NULL)
+		return trace(below, (Node *) list_nth_node(TargetEntry, below->targetList, attno - 1)->expr, origin);
+	check_stack_depth();
+	foreach(lc, below->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+		Origin		arm = {0};
+
+		if (rte->rtekind != RTE_SUBQUERY)
+			continue;
+		if (!trace_below(rte->subquery, attno, &arm))
+			return false;
+		if (first)
+			*origin = arm;
+		first = false;
+		origin->overlapping |= arm.overlapping;
+		if (arm.window != origin->window)
+			return false;
+		if (is_event_time(&arm) && is_event_time(origin))
+			continue;
+		if (arm.stream != origin->stream || arm.column == NULL || origin->column == NULL ||
+			strcmp(arm.column, origin->column) != 0)
+			return false;
+	}
+	return !first;
+}
+
 static bool
 trace(Query *query, Node *node, Origin *origin)
 {
@@ -76,7 +126,8 @@ trace(Query *query, Node *node, Origin *origin)
 		case RTE_FUNCTION:
 			if (!weir_is_window(rte))
 				return false;
-			(void) trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin);
+			if (!trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin))
+				*origin = (Origin) {0};
 			origin->window = var->varattno;
 			origin->overlapping = !weir_is_tumble(rte);
 			return true;
@@ -87,33 +138,19 @@ trace(Query *query, Node *node, Origin *origin)
 		case RTE_JOIN:
 			return trace(query, list_nth(rte->joinaliasvars, var->varattno - 1), origin);
 		case RTE_SUBQUERY:
-			return trace(rte->subquery,
-						 (Node *) list_nth_node(TargetEntry, rte->subquery->targetList,
-												var->varattno - 1)->expr, origin);
+			return trace_below(rte->subquery, var->varattno, origin);
 		case RTE_CTE:
 			foreach(lc, query->cteList)
 			{
 				CommonTableExpr *cte = lfirst(lc);
-				Query	   *below = (Query *) cte->ctequery;
 
 				if (rte->ctelevelsup == 0 && strcmp(cte->ctename, rte->ctename) == 0)
-					return trace(below, (Node *) list_nth_node(TargetEntry, below->targetList,
-															   var->varattno - 1)->expr, origin);
+					return trace_below((Query *) cte->ctequery, var->varattno, origin);
 			}
 			return false;
 		default:
 			return false;
 	}
-}
-
-/* Is it the column by which the stream's rows are kept? */
-static bool
-is_event_time(Origin *origin)
-{
-	Stream	   *stream = OidIsValid(origin->stream) ? weir_stream_get(origin->stream) : NULL;
-
-	return stream != NULL &&
-		strcmp(origin->column, stream->event_time ? stream->event_time : "_timestamp") == 0;
 }
 
 /* weir_is_event_time tells whether an expression of this level is the event-time column of a stream. */

@@ -128,44 +128,6 @@ keeps_by_event_time(Oid stream)
 	return def->event_time != NULL || def->server != NULL;
 }
 
-/* Is an expression of this level a window over event time, or event time, in all arms of UNION ALL below? */
-static bool
-by_event_time(Query *level, Node *node)
-{
-	Var		   *var = (Var *) strip_implicit_coercions(node);
-	RangeTblEntry *rte;
-	ListCell   *lc;
-
-	check_stack_depth();
-	if (!IsA(var, Var) || var->varlevelsup != 0 || var->varattno <= 0)
-		return false;
-	rte = rt_fetch(var->varno, level->rtable);
-	switch (rte->rtekind)
-	{
-		case RTE_JOIN:
-			return by_event_time(level, list_nth(rte->joinaliasvars, var->varattno - 1));
-		case RTE_FUNCTION:
-			return weir_is_window(rte) &&
-				by_event_time(level, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args));
-		case RTE_NAMEDTUPLESTORE:
-			return weir_is_event_time(level, (Node *) var);
-		case RTE_SUBQUERY:
-			if (rte->subquery->setOperations == NULL)
-				return by_event_time(rte->subquery, (Node *) list_nth_node(TargetEntry, rte->subquery->targetList, var->varattno - 1)->expr);
-			foreach(lc, rte->subquery->rtable)
-			{
-				RangeTblEntry *arm = lfirst(lc);
-
-				if (arm->rtekind == RTE_SUBQUERY &&
-					!by_event_time(arm->subquery, (Node *) list_nth_node(TargetEntry, arm->subquery->targetList, var->varattno - 1)->expr))
-					return false;
-			}
-			return true;
-		default:
-			return false;
-	}
-}
-
 /* Takes note if a key is a window's bound over the event time of its stream. */
 static void
 note_window(Recompute *recompute, List *streams, Expr *expr)
@@ -177,8 +139,6 @@ note_window(Recompute *recompute, List *streams, Expr *expr)
 	ListCell   *lc;
 
 	if (!weir_trace_column(level, (Node *) expr, &origin) || origin.window == 0 || !origin.event_time)
-		return;
-	if (!by_event_time(level, (Node *) expr))
 		return;
 	foreach(lc, streams)
 	{
