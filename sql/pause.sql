@@ -42,6 +42,16 @@ SELECT weir.resume('paused_all');
 SELECT * FROM paused_all;
 SELECT * FROM weir.verify('paused_all');
 
+-- REFRESH while it is paused: it goes on from there, and nothing counts twice
+SELECT weir.pause('paused_sums');
+INSERT INTO paused_log VALUES ('f', 1, '2024-01-01 00:03Z');
+REFRESH MATERIALIZED VIEW paused_sums;
+INSERT INTO paused_log VALUES ('f', 2, '2024-01-01 00:03Z');
+SELECT * FROM paused_sums WHERE k = 'f';
+SELECT weir.resume('paused_sums');
+SELECT * FROM paused_sums WHERE k = 'f';
+SELECT * FROM weir.verify('paused_sums');
+
 -- rolled back
 BEGIN;
 SELECT weir.pause('paused_sums');

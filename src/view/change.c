@@ -27,6 +27,8 @@
 #include "view/close.h"
 #include "view/define.h"
 #include "view/session.h"
+#include "view/shape.h"
+#include "worker/positions.h"
 #include "worker/shared.h"
 
 /* Deletes rows (all, or those that meet a condition) as the owner; users' triggers see it. */
@@ -117,6 +119,24 @@ weir_view_reset(View *view)
 		(void) weir_view_apply_empty(view);
 }
 
+/* Rows that the view has missed may be older than what a part of it is rebuilt from. */
+static void
+check_follows(View *view)
+{
+	CatalogScope scope;
+	bool		behind;
+
+	weir_catalog_open(&scope);
+	behind = weir_catalog_exec("SELECT FROM weir.view_position WHERE view = %u", view->relid) > 0;
+	weir_catalog_close(&scope);
+	if (behind || view->status != VIEW_RUNNING)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view %s does not follow its stream now", view->name),
+				 errdetail("The kept rows tell about a part of it only, and it may have missed rows of the others."),
+				 errhint("weir.resume it, and wait with weir.wait().")));
+}
+
 /*
  * weir_view_refresh rebuilds what the kept rows cover: all, or the windows
  * that begin after the oldest row that is surely kept; older windows stay. Raises
@@ -135,6 +155,7 @@ weir_view_refresh(View *view, bool skip_data)
 	if (from == DT_NOBEGIN)
 	{
 		weir_view_reset(view);
+		weir_position_skip_missed(view->relid);
 		if (skip_data)
 			weir_view_start_now(view);
 		else
@@ -143,6 +164,7 @@ weir_view_refresh(View *view, bool skip_data)
 			(void) weir_close_view(view, InvalidOid, NULL, 0);
 		return;
 	}
+	check_follows(view);
 	if (weir_view_is_final(view))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -78,6 +78,23 @@ weir_position_detach_inserts(Oid view, Oid stream)
 								  WEIR_INSERT_PARTITION, next_arrival());
 }
 
+void
+weir_position_skip_missed(Oid view)
+{
+	int64		inserts = next_arrival();
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	weir_catalog_exec("UPDATE weir.view_position v SET next_offset = CASE WHEN v.partition < 0 THEN " INT64_FORMAT " ELSE p.next_offset END,"
+					  " stream_time = p.stream_time"
+					  " FROM weir.view_position w LEFT JOIN weir.position p"
+					  " ON p.stream = w.stream AND p.topic = w.topic AND p.partition = w.partition"
+					  " WHERE v.view = %u AND w.view = v.view AND w.stream = v.stream AND w.topic = v.topic AND w.partition = v.partition",
+					  inserts, view);
+	weir_catalog_close(&scope);
+	weir_catalog_changed();
+}
+
 /* The view gets the rows INSERTed since it was detached, and follows INSERTs again. */
 static void
 attach_inserts(View *view, Stream *stream)

@@ -35,6 +35,11 @@ extern void weir_position_detach_view(Oid view, Oid stream, const char *topic,
 									  int32 partition, int64 next_offset);
 
 /* Detaches a view from the INSERTs into a stream, if that keeps rows: they wait among these (control.c). */
+/*
+ * weir_position_skip_missed: a view that does not follow its streams was built afresh from all that they hold;
+ * where it goes on is where they stand now. The caller holds ShareLock on them.
+ */
+extern void weir_position_skip_missed(Oid view);
 extern void weir_position_detach_inserts(Oid view, Oid stream);
 
 /*
