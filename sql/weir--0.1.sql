@@ -855,8 +855,8 @@ CREATE VIEW weir.sink_name AS
   SELECT s.id, s.owner,
          CASE WHEN s.trigger IS NULL
               THEN pg_catalog.format('produce(%s, %s)', s.server, pg_catalog.pg_get_userbyid(s.owner))
-              ELSE COALESCE(pg_catalog.format('%I.%I.%I', n.nspname, c.relname, t.tgname),
-                            pg_catalog.format('dropped(%s)', s.id)) END AS name
+              WHEN t.oid IS NULL THEN pg_catalog.format('dropped(%s)', s.id)
+              ELSE pg_catalog.format('%I.%I.%I', n.nspname, c.relname, t.tgname) END AS name
     FROM weir.sink s
     LEFT JOIN pg_catalog.pg_trigger t ON t.oid = s.trigger
     LEFT JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid

@@ -34,6 +34,7 @@
 #include "access/attmap.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
@@ -55,6 +56,9 @@
 #endif
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#endif
 #include "replication/message.h"
 #include "storage/latch.h"
 #include "storage/smgr.h"
@@ -228,6 +232,21 @@ weir_compat_move_permissions(Query *to, Query *from)
 #if PG_VERSION_NUM >= 160000
 	to->rteperminfos = from->rteperminfos;
 	from->rteperminfos = NIL;
+#endif
+}
+
+/* A statement reads one more column of a relation: 16 keeps that apart from the FROM item. */
+static inline void
+weir_compat_add_select(Query *query, RangeTblEntry *rte, AttrNumber attnum)
+{
+#if PG_VERSION_NUM >= 160000
+	RTEPermissionInfo *info = getRTEPermissionInfo(query->rteperminfos, rte);
+
+	info->requiredPerms |= ACL_SELECT;
+	info->selectedCols = bms_add_member(info->selectedCols, attnum - FirstLowInvalidHeapAttributeNumber);
+#else
+	rte->requiredPerms |= ACL_SELECT;
+	rte->selectedCols = bms_add_member(rte->selectedCols, attnum - FirstLowInvalidHeapAttributeNumber);
 #endif
 }
 

@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "sink/change.h"
+#include "sink/direct.h"
 #include "sink/trigger.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -95,6 +96,12 @@ notify_change(SinkTrigger *trigger, RecordOp op, TupleTableSlot *old, TupleTable
 		op = RECORD_INSERT;
 	}
 	collect_change(trigger, op, op == RECORD_DELETE ? old : new);
+}
+
+void
+weir_notify_row(SinkTrigger *trigger, TupleTableSlot *slot)
+{
+	collect_change(trigger, RECORD_INSERT, slot);
 }
 
 Datum

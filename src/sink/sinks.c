@@ -161,9 +161,8 @@ server_changed(Datum arg, int cacheid, uint32 hash)
 
 /* ---- CREATE TRIGGER ---- */
 
-/* Is this weir's function of that name? */
-static bool
-is_function(Oid function, const char *name)
+bool
+weir_sink_is_function(Oid function, const char *name)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	bool		result = false;
@@ -201,11 +200,11 @@ weir_sink_check_trigger(Oid relid, const char *name)
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
-		bool		notify = is_function(trigger->tgfoid, "notify");
+		bool		notify = weir_sink_is_function(trigger->tgfoid, "notify");
 		SinkTrigger *parsed;
 
 		if (strcmp(trigger->tgname, name) != 0 ||
-			(!notify && !is_function(trigger->tgfoid, "publish")))
+			(!notify && !weir_sink_is_function(trigger->tgfoid, "publish")))
 			continue;
 		parsed = weir_sink_trigger_parse(rel, trigger, notify);
 		if (!notify)

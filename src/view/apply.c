@@ -62,6 +62,7 @@ typedef struct ViewPlan
 	bool		orphaned;		/* replaced while in use: whoever uses it frees it */
 	uint64		catalog_version;
 	bool		exclusive;		/* writers take turns */
+	bool		passes;			/* rows of the view are not stored */
 	char	   *text;			/* for log and statistics: not what is run */
 	List	   *streams;
 	Query	   *tree;			/* rewritten; NULL: nothing to do before windows close */
@@ -270,6 +271,15 @@ build_plan(View *view)
 	plan->purged = DT_NOBEGIN;
 	plan->catalog_version = weir_cache_version();
 	weir_view_statements(view, &statements);
+	plan->passes = weir_view_passes(view);
+	if (plan->passes)
+	{
+		bool		direct = weir_pass_obstacle(view, statements.ncolumns) == NULL;
+
+		weir_pass_prepare(statements.close ? statements.close : statements.merge, direct);
+		if (statements.whole && !statements.close)
+			weir_pass_prepare(statements.whole, direct);
+	}
 	if (statements.merge)
 		statements.merge = single_statement(view, statements.merge);
 	statements.whole = single_statement(view, statements.whole);
@@ -455,7 +465,7 @@ time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
 {
 	int64		keep;
 
-	if (view->keep == NULL || TIMESTAMP_NOT_FINITE(stream_time))
+	if (view->keep == NULL || plan->passes || TIMESTAMP_NOT_FINITE(stream_time))
 		return false;
 	if (plan->expired == DT_NOBEGIN)
 		return true;
@@ -535,8 +545,9 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 	if (plan->sessions)
 	{
 		weir_measure_part("sessions closed", true);
-		result->changed = weir_run_plan_newest(plan_by_index(plan, plan->close, plan->close_plans, 0),
-											   plan->text, env, None_Receiver);
+		planned = plan_by_index(plan, plan->close, plan->close_plans, 0);
+		result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, true) :
+			weir_run_plan_newest(planned, plan->text, env, None_Receiver);
 		(void) weir_run_plan_newest(plan_by_index(plan, plan->sessions->shadow, plan->shadow_plans, 0), plan->text,
 									env, None_Receiver);
 		purge_sessions(plan, result->times.closing);
@@ -544,21 +555,27 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 	}
 	planned = plan_for_size(plan, plan->close, plan->close_plans, nrows);
 	weir_measure_part("windows closed", true);
-	result->changed = weir_run_plan(planned, plan->text, env, None_Receiver);
+	result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, false) :
+		weir_run_plan(planned, plan->text, env, None_Receiver);
 	foreach(lc, deltas)
 		weir_delta_free(lfirst(lc));
 }
 
 static void
-run_whole(ViewPlan *plan, ApplyResult *result)
+run_whole(View *view, ViewPlan *plan, ApplyResult *result)
 {
 	int64		nrows = 0;
+	QueryEnvironment *env = weir_run_environment(plan->streams, result->whole);
+	PlannedStmt *planned;
 	ListCell   *lc;
 
 	foreach(lc, result->whole)
 		nrows += ((Delta *) lfirst(lc))->nrows;
-	result->changed = weir_run_plan_newest(plan_for_size(plan, plan->whole, plan->whole_plans, nrows), plan->text,
-										   weir_run_environment(plan->streams, result->whole), None_Receiver);
+	planned = plan_for_size(plan, plan->whole, plan->whole_plans, nrows);
+	if (plan->passes && !plan->close)
+		result->changed = weir_pass_run(view, planned, plan->text, env, true);
+	else
+		result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
 }
 
 static pg_noinline void
@@ -576,7 +593,7 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	}
 	if (result->whole)
 	{
-		run_whole(plan, result);
+		run_whole(view, plan, result);
 		return;
 	}
 	if (plan->sessions)
@@ -588,9 +605,12 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	{
 		planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
 		weir_measure_part("statement", true);
-		result->changed = plan->exclusive ?
-			weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
-			weir_run_plan(planned, plan->text, env, None_Receiver);
+		if (plan->passes && !plan->close)
+			result->changed = weir_pass_run(view, planned, plan->text, env, false);
+		else
+			result->changed = plan->exclusive ?
+				weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
+				weir_run_plan(planned, plan->text, env, None_Receiver);
 	}
 	if (plan->late && delta && !plan->sessions)
 	{

@@ -149,6 +149,12 @@ weir_view_refresh(View *view, bool skip_data)
 	int			column;
 
 	weir_check_owner(view->relid);
+	if (weir_view_passes(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s stores nothing that could be refreshed", view->name),
+				 errdetail("Its weir.keep is 0."),
+				 errhint("weir.seek(stream, ..., rebuild => true) sends what the topic holds once more.")));
 	weir_view_lock_streams(view->streams);
 	LockRelationOid(view->relid, ExclusiveLock);
 	from = skip_data ? DT_NOBEGIN : weir_view_covered_from(view, &column);
@@ -172,6 +178,20 @@ weir_view_refresh(View *view, bool skip_data)
 				 errhint("weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.")));
 	empty_view(view, weir_view_shape(view), column, from);
 	(void) weir_view_fill(view, psprintf(WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from)));
+}
+
+/* weir.keep is 0 from now on: what is stored goes, as if it had become too old. */
+static void
+forget_rows(View *view)
+{
+	ViewScope	scope;
+
+	weir_view_scope_open(view, &scope);
+	weir_view_scope_pin();
+	SPI_connect();
+	delete_rows(view->relid, "true");
+	SPI_finish();
+	weir_view_scope_close(&scope);
 }
 
 void
@@ -206,7 +226,7 @@ weir_view_alter(View *view, List *defs, bool reset)
 
 		for (int i = 0; i < list_length(shape->query->targetList); i++)
 			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
-		keep_column = weir_keep_column(shape, names, true);
+		keep_column = weir_keep_column(shape, names, weir_span_is_positive(options.keep));
 		table_close(rel, NoLock);
 	}
 	values[0] = PointerGetDatum(options.lateness);
@@ -223,8 +243,11 @@ weir_view_alter(View *view, List *defs, bool reset)
 	weir_catalog_close(&scope);
 	weir_cache_forget();
 	CommandCounterIncrement();
-	if (options.keep)
-		weir_view_index_age(weir_view_require(view->relid));
+	view = weir_view_require(view->relid);
+	if (weir_view_passes(view))
+		forget_rows(view);
+	else if (options.keep)
+		weir_view_index_age(view);
 }
 
 /* The definition and the states follow the owner of the view's table. */

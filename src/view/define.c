@@ -294,7 +294,7 @@ streams_array(List *streams)
 
 static void
 insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
-				WeirViewOptions *options, const char *keep_column)
+				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
 	Oid			types[12] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
 	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID};
@@ -316,7 +316,7 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[8] = keep_column ? CStringGetTextDatum(keep_column) : (Datum) 0;
 	nulls[8] = keep_column ? ' ' : 'n';
 	values[9] = CStringGetTextDatum(options->unmatched);
-	values[10] = settings_array();
+	values[10] = settings;
 	values[11] = Int64GetDatum(shape->join_reach);
 	nulls[11] = shape->joins ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
@@ -434,8 +434,9 @@ static ObjectAddress
 create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *shape)
 {
 	List	   *names = result_names(shape, stmt->into->colNames);
-	char	   *keep_column = weir_keep_column(shape, names, options->keep != NULL);
+	char	   *keep_column = weir_keep_column(shape, names, options->keep && weir_span_is_positive(options->keep));
 	Oid			owner = GetUserId();
+	Datum		settings = settings_array();	/* the user's: weir_catalog_open has its own */
 	ObjectAddress result = create_result(stmt->into, shape, names);
 	ObjectAddress query;
 	Oid			state;
@@ -459,7 +460,7 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 
 	weir_catalog_open(&scope);
 	insert_view_def(result.objectId, query.objectId, state, shape, options,
-					options->keep ? keep_column : NULL);
+					options->keep ? keep_column : NULL, settings);
 	weir_catalog_close(&scope);
 	CommandCounterIncrement();
 	weir_cache_forget();
@@ -499,7 +500,7 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_join_prepare(shape);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
-	if (view->keep)
+	if (view->keep && !weir_view_passes(view))
 		weir_view_index_age(view);
 	if (shape->grouped && shape->keys == NIL)
 		(void) weir_view_apply_empty(view);

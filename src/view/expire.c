@@ -37,6 +37,7 @@ weir_time_literal(TimestampTz time)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
+	tm.tm_isdst = 0;			/* -1, as timestamp2tm leaves it, would hide the zone */
 	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, buf);
 	return quote_literal_cstr(buf);
 }

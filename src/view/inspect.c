@@ -150,6 +150,15 @@ weir_explain(PG_FUNCTION_ARGS)
 	if (shape->session)
 		appendStringInfo(&buf, "sessions: rows of a key at most %s apart; looked up by key and time, merged where they meet\nrows:\n%s\n",
 						 weir_session_gap(shape), statement_text(shape->session->source));
+	if (weir_view_passes(view))
+	{
+		char	   *obstacle = weir_pass_obstacle(view, list_length(shape->query->targetList));
+
+		if (obstacle)
+			appendStringInfo(&buf, "keep: nothing; rows go through the table, since %s\n", obstacle);
+		else
+			appendStringInfoString(&buf, "keep: nothing; rows go from the query to the triggers, without the INSERT shown\n");
+	}
 	if (!shape->at_close)
 		appendStringInfo(&buf, "statement:\n%s",
 					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
@@ -581,6 +590,12 @@ weir_verify(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
+	if (weir_view_passes(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s stores nothing that could be verified", view->name),
+				 errdetail("Its weir.keep is 0."),
+				 errhint("Compare what its triggers sent with its query.")));
 	weir_view_lock_streams(view->streams);
 	check_follows(view);
 	weir_window_times = (WindowTimes) {DT_NOBEGIN, weir_close_read(view)};

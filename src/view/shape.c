@@ -342,7 +342,8 @@ ViewShape *
 weir_shape_make(Query *definition, const char *name, bool final, Interval *lateness, Interval *keep)
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
-	LateRule	rule = {lateness, keep,.final = final};
+	bool		passes = keep != NULL && !weir_span_is_positive(keep);
+	LateRule	rule = {lateness, passes ? NULL : keep,.final = final};
 	bool		recompute;
 	bool		at_close;
 	bool		session;
@@ -374,7 +375,7 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		weir_recompute_analyse(shape);
 	if (session)
 		weir_session_split(shape, &rule);
-	else if (keep && !final)
+	else if (rule.keep && !final)
 		rule.keep_attno = weir_keep_window(shape);
 	if (at_close)
 		weir_atclose_make(shape, &rule);
@@ -403,6 +404,8 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		weir_session_finish(shape);
 	else
 		weir_slices_make(shape);
+	if (passes)
+		weir_pass_check(shape);
 	return shape;
 }
 

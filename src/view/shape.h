@@ -157,6 +157,7 @@ extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironmen
 typedef struct ViewStatements
 {
 	List	   *streams;
+	int			ncolumns;		/* of the view */
 	Query	   *merge;			/* the maintenance statement */
 	Query	   *whole;			/* of a view that joins streams: the same for all rows of all streams at once */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
@@ -168,6 +169,14 @@ typedef struct ViewStatements
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);
 extern ViewShape *weir_view_shape(View *view);
+
+/* pass.c: views with weir.keep = 0, which store nothing */
+extern bool weir_view_passes(View *view);
+extern void weir_pass_check(ViewShape *shape);
+extern char *weir_pass_obstacle(View *view, int ncolumns);
+extern void weir_pass_prepare(Query *insert, bool direct);
+extern uint64 weir_pass_run(View *view, PlannedStmt *plan, const char *text, QueryEnvironment *env,
+							bool newest);
 
 /* unfold.c */
 extern void weir_tumble_unfold(Query *query);

@@ -622,6 +622,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 				 errdetail("A view below it was replaced by one of another shape."),
 				 errhint("Drop the view and create it again.")));
 	statements->streams = shape->streams;
+	statements->ncolumns = list_length(shape->query->targetList);
 	statements->merge = shape->at_close ? NULL : weir_statement_make(shape, view->relid, view->state_relid);
 	statements->whole = shape->joins && !shape->at_close ? weir_statement_whole(shape, view->relid, view->state_relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
