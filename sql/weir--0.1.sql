@@ -107,6 +107,15 @@ CREATE TABLE weir.view_behind (
   PRIMARY KEY (view, stream, partition, first_offset)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE weir.view_behind IS 'internal: what was closed for rows of partitions that had been left out of the watermark';
+-- Rows of final views that a view above them has not taken, because it did not run.
+CREATE TABLE weir.missed_row (
+  n      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  view   regclass NOT NULL,
+  source regclass NOT NULL,
+  record text NOT NULL                      -- as text of the source's row type
+);
+CREATE INDEX missed_row_view ON weir.missed_row (view, source, n);
+COMMENT ON TABLE weir.missed_row IS 'internal: rows that wait until the view above is resumed';
 
 -- Segments of kept rows. lo is NULL while a segment is free for reuse.
 CREATE TABLE weir.segment (
@@ -185,6 +194,8 @@ SELECT pg_catalog.pg_extension_config_dump('weir.position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_position', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_close', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.view_behind', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.missed_row', '');
+SELECT pg_catalog.pg_extension_config_dump('weir.missed_row_n_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.kept', '');
 SELECT pg_catalog.pg_extension_config_dump('weir.dead_letter', '');
@@ -220,6 +231,10 @@ COMMENT ON FUNCTION weir.stream_insert() IS 'trigger on every stream: applies IN
 CREATE FUNCTION weir.refuse_change() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_refuse_change';
 COMMENT ON FUNCTION weir.refuse_change() IS 'trigger on streams (UPDATE) and continuous views (all changes): refuses them';
+
+CREATE FUNCTION weir.capture() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'weir_capture';
+COMMENT ON FUNCTION weir.capture() IS 'trigger on continuous views that others read: hands their changes on';
 
 -- [decode]
 ----------------------------------------------------------------------

@@ -189,6 +189,22 @@ weir_compat_rte_to_subquery(RangeTblEntry *rte, Query *subquery, RangeTblEntry *
 #endif
 }
 
+/*
+ * The rights that an item asks for are those of this relation, after weir_compat_rte_to_subquery. From 16 on they
+ * are still those of the relation that it was.
+ */
+static inline void
+weir_compat_permission_rte_names(RangeTblEntry *rte, RangeTblEntry *old, Oid relid)
+{
+#if PG_VERSION_NUM < 160000
+	if (old)
+	{
+		old->relid = relid;
+		old->relkind = RELKIND_RELATION;
+	}
+#endif
+}
+
 /* What stands before the FROM items of a sub-select that takes the place of a relation. */
 static inline List *
 weir_compat_permission_rtes(RangeTblEntry *rte)

@@ -88,4 +88,5 @@ _PG_init(void)
 	weir_stream_am_init();
 	weir_delta_scan_init();
 	weir_view_init();
+	weir_capture_init();
 }

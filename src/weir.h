@@ -59,5 +59,6 @@ extern void weir_expire_init(void);		/* expire/trigger.c: transaction callback *
 extern void weir_stream_am_init(void);	/* delta/stream_am.c: transaction callbacks */
 extern void weir_delta_scan_init(void);	/* delta/scan.c: planner hook */
 extern void weir_view_init(void);		/* view/apply.c: caches, invalidation callbacks */
+extern void weir_capture_init(void);	/* view/capture.c: transaction callbacks */
 
 #endif							/* WEIR_H */

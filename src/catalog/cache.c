@@ -21,6 +21,7 @@
 #include "catalog/view.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -298,6 +299,44 @@ read_view_row(RowReader *row)
 	return read_view(row);
 }
 
+static View *
+find_view(List *views, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		if (((View *) lfirst(lc))->relid == relid)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+/* Of what weir.view_def calls streams, some may be views. */
+static void
+split_sources(CatalogCache *new_cache, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	ListCell   *lc,
+			   *ls;
+
+	foreach(lc, new_cache->views)
+	{
+		View	   *view = lfirst(lc);
+		List	   *streams = NIL;
+
+		foreach(ls, view->streams)
+		{
+			if (find_view(new_cache->views, lfirst_oid(ls)))
+				view->upstreams = lappend_oid(view->upstreams, lfirst_oid(ls));
+			else
+				streams = lappend_oid(streams, lfirst_oid(ls));
+		}
+		view->streams = streams;
+	}
+	MemoryContextSwitchTo(old);
+}
+
 static CatalogCache *
 load_cache(void)
 {
@@ -329,6 +368,7 @@ load_cache(void)
 				 " ORDER BY v.view::oid", read_view_row, cxt);
 	PopActiveSnapshot();
 	weir_catalog_close(&scope);
+	split_sources(new_cache, cxt);
 	return new_cache;
 }
 
@@ -408,16 +448,7 @@ weir_stream_oids(void)
 View *
 weir_view_get(Oid relid)
 {
-	ListCell   *lc;
-
-	foreach(lc, current_cache()->views)
-	{
-		View	   *view = lfirst(lc);
-
-		if (view->relid == relid)
-			return view;
-	}
-	return NULL;
+	return find_view(current_cache()->views, relid);
 }
 
 View *
@@ -467,6 +498,73 @@ weir_view_oids_of_stream(Oid stream)
 		if (list_member_oid(view->streams, stream))
 			result = lappend_oid(result, view->relid);
 	}
+	return result;
+}
+
+List *
+weir_view_oids_above(Oid relid)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, current_cache()->views)
+	{
+		View	   *view = lfirst(lc);
+
+		if (list_member_oid(view->upstreams, relid))
+			result = lappend_oid(result, view->relid);
+	}
+	return result;
+}
+
+List *
+weir_view_oids_over(Oid stream)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, current_cache()->views)
+	{
+		View	   *view = lfirst(lc);
+
+		if (list_member_oid(weir_view_base_streams(view), stream))
+			result = lappend_oid(result, view->relid);
+	}
+	return result;
+}
+
+int
+weir_view_depth(View *view)
+{
+	int			depth = 0;
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, view->upstreams)
+	{
+		View	   *below = weir_view_get(lfirst_oid(lc));
+
+		if (below)
+			depth = Max(depth, 1 + weir_view_depth(below));
+	}
+	return depth;
+}
+
+List *
+weir_view_base_streams(View *view)
+{
+	List	   *result = list_copy(view->streams);
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, view->upstreams)
+	{
+		View	   *below = weir_view_get(lfirst_oid(lc));
+
+		if (below)
+			result = list_concat_unique_oid(result, weir_view_base_streams(below));
+	}
+	list_sort(result, list_oid_cmp);
 	return result;
 }
 

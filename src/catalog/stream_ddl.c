@@ -503,6 +503,18 @@ weir_server_renamed(const char *from, const char *to)
 
 /* ---- the end ---- */
 
+/* Views that no other view reads any more need not capture their changes. */
+static void
+drop_captures(void)
+{
+	weir_catalog_exec("DO $weir$ DECLARE t record; BEGIN"
+					  " FOR t IN SELECT tgname, tgrelid::regclass AS view FROM pg_trigger"
+					  " WHERE tgfoid = 'weir.capture()'::regprocedure"
+					  " AND NOT EXISTS (SELECT FROM weir.view_def d WHERE tgrelid::regclass = ANY (d.streams))"
+					  " LOOP EXECUTE format('DROP TRIGGER %%I ON %%s', t.tgname, t.view); END LOOP;"
+					  " END $weir$");
+}
+
 void
 weir_relations_dropped(List *relids)
 {
@@ -529,6 +541,9 @@ weir_relations_dropped(List *relids)
 		weir_catalog_exec("DELETE FROM weir.late_row WHERE view::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.view_close WHERE view::oid IN (%s)", list.data);
 		weir_catalog_exec("DELETE FROM weir.view_behind WHERE view::oid IN (%s)", list.data);
+		weir_catalog_exec("DELETE FROM weir.missed_row WHERE view::oid IN (%s) OR source::oid IN (%s)", list.data, list.data);
+		weir_catalog_exec("DELETE FROM weir.kept WHERE stream::oid IN (%s)", list.data);
+		drop_captures();
 		weir_catalog_exec("DELETE FROM weir.dead_letter WHERE view::oid IN (%s)", list.data);
 	}
 	weir_catalog_exec("DELETE FROM weir.view_position WHERE view::oid IN (%s) OR stream::oid IN (%s)",
@@ -596,7 +611,7 @@ dissolve_view(Oid relid)
 	}
 	weir_catalog_exec("DO $weir$ DECLARE t record; BEGIN"
 					  " FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = %u"
-					  " AND tgfoid = 'weir.refuse_change()'::regprocedure AND NOT tgisinternal"
+					  " AND tgfoid IN ('weir.refuse_change()'::regprocedure, 'weir.capture()'::regprocedure) AND NOT tgisinternal"
 					  " LOOP EXECUTE format('DROP TRIGGER %%I ON %%s', t.tgname, %s); END LOOP;"
 					  " END $weir$", relid, quote_literal_cstr(name));
 }

@@ -22,7 +22,8 @@ typedef struct View
 	Oid			state_relid;	/* weir.state_N: transition states, or InvalidOid */
 	Oid			owner;
 	char	   *name;			/* qualified, quoted */
-	List	   *streams;		/* of Oid, ascending */
+	List	   *streams;		/* of Oid, ascending: streams that it reads itself */
+	List	   *upstreams;		/* of Oid, ascending: views that it reads and whose changes it follows */
 	char	   *emit;			/* 'changes' | 'final' */
 	char	   *strategy;		/* 'append' | 'combine' | 'recompute' | 'at close' */
 	Interval   *lateness;		/* NULL: the stream's */
@@ -48,8 +49,14 @@ extern View *weir_view_require(Oid relid);
  */
 extern View *weir_view_lock(Oid relid);
 
-/* Views over a stream, as List of Oid in ascending order (the order of locks). */
+/* Views that read a stream (or a view) themselves, as List of Oid in ascending order (the order of locks). */
 extern List *weir_view_oids_of_stream(Oid stream);
+extern List *weir_view_oids_above(Oid view);
+extern List *weir_view_oids_over(Oid stream);	/* and through other views */
+
+/* How many views lie between a view and its streams; the streams themselves, ascending. */
+extern int	weir_view_depth(View *view);
+extern List *weir_view_base_streams(View *view);
 extern List *weir_view_oids(void);
 
 extern void weir_view_set_status(Oid relid, ViewStatus status, const char *error);

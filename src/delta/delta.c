@@ -216,7 +216,7 @@ put_spilled(Delta *delta, Datum *values, bool *isnull)
 		ResourceOwner save = CurrentResourceOwner;
 
 		/* INSERTed rows wait longer than the query that brings them */
-		CurrentResourceOwner = CurTransactionResourceOwner;
+		CurrentResourceOwner = delta->owner ? delta->owner : CurTransactionResourceOwner;
 		delta->spilled = tuplestore_begin_heap(true, false, SPILL_KILOBYTES);
 		CurrentResourceOwner = save;
 		MemoryContextSwitchTo(old);

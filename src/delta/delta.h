@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "catalog/stream.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 
@@ -36,6 +37,7 @@ typedef struct Delta
 	int		   *byref;
 	Size		bytes;			/* of all blocks */
 	Size		limit;
+	ResourceOwner owner;		/* of the file that they go to; NULL: the subtransaction at hand */
 	Tuplestorestate *spilled;	/* rows that did not fit, behind those in memory; NULL: none */
 	TimestampTz stream_time;	/* highest event time in it; DT_NOBEGIN if empty */
 	TimestampTz least_seen;		/* lowest stream time that a row of it saw; DT_NOEND if empty */

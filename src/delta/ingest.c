@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -737,6 +738,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 		if (target->keep_rows && stream->keeps_rows)
 			weir_segments_expire(stream);	/* not before: views may have read them */
 		close_windows(&batch);
+		weir_cascade_run(true);
 	}
 	weir_dead_letter_flush();
 	weir_delta_free(batch.delta);
@@ -764,6 +766,7 @@ weir_ingest_inserted(Stream *stream, Delta *delta)
 			weir_request_maintenance();
 		}
 	}
+	weir_cascade_run(false);
 	weir_stat_ingest(stream->relid, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,
 					 delta->nrows, 0, 0, 0, delta->stream_time);
 	if (stream->keeps_rows)

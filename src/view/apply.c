@@ -42,6 +42,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/shared.h"
 
 /* A delta of the k-th class has fewer than 10^(k+3) rows; it is planned for this many. */
@@ -67,6 +68,7 @@ typedef struct ViewPlan
 	List	   *streams;
 	Query	   *tree;			/* rewritten; NULL: nothing to do before windows close */
 	Query	   *whole;			/* of a view that joins streams: merges all rows of all streams; NULL: tree does */
+	Query	   *all;			/* of a view over views that change, or NULL */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
 	Query	   *next;			/* of one that is run at close, or NULL */
@@ -74,6 +76,7 @@ typedef struct ViewPlan
 	PlannedStmt *next_plans[SIZE_CLASSES];
 	PlannedStmt *plans[SIZE_CLASSES];
 	PlannedStmt *whole_plans[SIZE_CLASSES];
+	PlannedStmt *all_plans[SIZE_CLASSES];
 	PlannedStmt *close_plans[SIZE_CLASSES];
 	PlannedStmt *late_plans[SIZE_CLASSES];
 	SessionStatements *sessions;	/* of a view over sessions, or NULL */
@@ -283,6 +286,7 @@ build_plan(View *view)
 	if (statements.merge)
 		statements.merge = single_statement(view, statements.merge);
 	statements.whole = single_statement(view, statements.whole);
+	statements.all = single_statement(view, statements.all);
 	if (statements.next)
 		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
@@ -296,6 +300,7 @@ build_plan(View *view)
 	plan->streams = list_copy(statements.streams);
 	plan->tree = copyObject(statements.merge);
 	plan->whole = copyObject(statements.whole);
+	plan->all = copyObject(statements.all);
 	plan->late = copyObject(statements.late);
 	plan->close = copyObject(statements.close);
 	plan->next = copyObject(statements.next);
@@ -303,6 +308,7 @@ build_plan(View *view)
 		plan->span = *statements.span;
 	(void) lock_walker((Node *) plan->tree, plan);
 	(void) lock_walker((Node *) plan->whole, plan);
+	(void) lock_walker((Node *) plan->all, plan);
 	(void) lock_walker((Node *) plan->close, plan);
 	if (statements.sessions)
 	{
@@ -446,7 +452,8 @@ release_plan(ViewPlan *plan)
 /* What one call is to do, and has done. */
 typedef struct ApplyResult
 {
-	bool		close;			/* close windows instead of merging rows */
+	bool		all;			/* make the view equal its query instead of merging rows */
+	bool		close;			/* close windows instead */
 	bool		ask;			/* only ask for next_end */
 	List	   *whole;			/* of Delta: merge all rows of all streams, into an empty view */
 	TimestampTz next_end;
@@ -579,9 +586,9 @@ run_whole(View *view, ViewPlan *plan, ApplyResult *result)
 }
 
 static pg_noinline void
-run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
+run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 {
-	List	   *deltas = delta ? list_make1(delta) : NIL;
+	Delta	   *delta = deltas ? linitial(deltas) : NULL;
 	int64		nrows = delta ? delta->nrows : 0;
 	QueryEnvironment *env = weir_run_environment(plan->streams, deltas);
 	PlannedStmt *planned;
@@ -594,6 +601,13 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	if (result->whole)
 	{
 		run_whole(view, plan, result);
+		return;
+	}
+	if (result->all)
+	{
+		planned = plan_for_size(plan, plan->all, plan->all_plans, PG_INT64_MAX);
+		weir_measure_part("statement", true);
+		result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
 		return;
 	}
 	if (plan->sessions)
@@ -629,9 +643,10 @@ run_planned(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 
 /* Runs the plan with the table open for changes; the counters are right again after an error. */
 static pg_noinline void
-run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
+run_guarded(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 {
 	WindowTimes save = weir_window_times;
+	Delta	   *delta = deltas ? linitial(deltas) : NULL;
 	Delta	   *save_delta = weir_kept_enter(delta);
 	Measure    *save_measure = weir_measure_enter(view, delta ? delta->nrows : 0);
 	JoinApplied *save_applied = weir_applied_enter(weir_applied_begin(view->relid, delta));
@@ -641,7 +656,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 	weir_window_times = result->times;
 	PG_TRY();
 	{
-		run_planned(view, plan, delta, result);
+		run_planned(view, plan, deltas, result);
 	}
 	PG_CATCH();
 	{
@@ -663,7 +678,7 @@ run_guarded(View *view, ViewPlan *plan, Delta *delta, ApplyResult *result)
 }
 
 static void
-apply_delta(View *view, Delta *delta, ApplyResult *result)
+apply_deltas(View *view, List *deltas, ApplyResult *result)
 {
 	ErrorContextCallback callback = {error_context_stack, view_error_context, view};
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "weir view apply",
@@ -678,7 +693,7 @@ apply_delta(View *view, Delta *delta, ApplyResult *result)
 	if (plan->exclusive)
 		weir_run_take_turn(view->relid);
 	weir_view_scope_settings(view);
-	run_guarded(view, plan, delta, result);
+	run_guarded(view, plan, deltas, result);
 	weir_view_scope_close(&scope);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
@@ -695,14 +710,32 @@ weir_view_apply(View *view, Delta *delta)
 		return 0;
 	if (weir_view_is_final(view))
 		result.times.closed = weir_close_lock(view);
-	apply_delta(view, delta, &result);
+	apply_deltas(view, list_make1(delta), &result);
 	if (weir_view_is_final(view))
 	{
 		result.changed = 0;		/* states, not rows */
-		weir_behind_note(view, delta, result.times.closed);
+		if (view->upstreams == NIL)
+			weir_behind_note(view, delta, result.times.closed);
 	}
 	weir_stat_view(view->relid, delta->nrows, (int64) result.changed, result.late, 0,
 				   GetCurrentTimestamp() - started);
+	return result.changed;
+}
+
+uint64
+weir_view_apply_changes(View *view, List *deltas)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	ApplyResult result = {0};
+	int64		nrows = 0;
+	ListCell   *lc;
+
+	foreach(lc, deltas)
+		nrows += ((Delta *) lfirst(lc))->nrows;
+	if (nrows == 0)
+		return 0;
+	apply_deltas(view, deltas, &result);
+	weir_stat_view(view->relid, nrows, (int64) result.changed, 0, 0, GetCurrentTimestamp() - started);
 	return result.changed;
 }
 
@@ -712,7 +745,16 @@ weir_view_apply_empty(View *view)
 {
 	ApplyResult result = {0};
 
-	apply_delta(view, NULL, &result);
+	apply_deltas(view, NIL, &result);
+	return result.changed;
+}
+
+uint64
+weir_view_apply_all(View *view)
+{
+	ApplyResult result = {.all = true};
+
+	apply_deltas(view, NIL, &result);
 	return result.changed;
 }
 
@@ -725,7 +767,7 @@ weir_view_apply_whole(View *view, List *deltas)
 {
 	ApplyResult result = {.whole = deltas};
 
-	apply_delta(view, NULL, &result);
+	apply_deltas(view, NIL, &result);
 	return result.changed;
 }
 
@@ -738,7 +780,7 @@ weir_view_next_end(View *view, TimestampTz closed, Interval **span)
 {
 	ApplyResult result = {.close = true,.ask = true,.times = {closed, closed}};
 
-	apply_delta(view, NULL, &result);
+	apply_deltas(view, NIL, &result);
 	*span = palloc(sizeof(Interval));
 	**span = result.span;
 	return result.next_end;
@@ -755,7 +797,7 @@ weir_view_apply_close(View *view, TimestampTz closed, TimestampTz closing, Inter
 	TimestampTz started = GetCurrentTimestamp();
 	ApplyResult result = {.close = true,.times = {closed, closing}};
 
-	apply_delta(view, NULL, &result);
+	apply_deltas(view, NIL, &result);
 	*span = result.span;
 	if (result.changed > 0)
 		weir_stat_view(view->relid, 0, (int64) result.changed, 0, 0, GetCurrentTimestamp() - started);

@@ -25,6 +25,12 @@ extern uint64 weir_view_apply(View *view, Delta *delta);
  */
 extern void weir_join_take_turns(Oid stream);
 
+/* The same for the changes of several views that it reads; no two deltas of one view. */
+extern uint64 weir_view_apply_changes(View *view, List *deltas);
+
+/* Makes a view over views that change equal its query, touching only rows that differ; returns their number. */
+extern uint64 weir_view_apply_all(View *view);
+
 /* Empties the view's tables and brings back what an empty view has (the one row of a global aggregate). */
 extern void weir_view_reset(View *view);
 

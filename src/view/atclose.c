@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* A local day may be so much longer than its interval says, and a month that ends on its origin's 31st so many days. */
 #define LONGEST_SHIFT	(3 * USECS_PER_HOUR)
@@ -168,7 +169,7 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 	find_windows(&windows, shape->query);
 	shape->window_calls = windows.calls;
 	foreach(lc, shape->streams)
-		check_stream(shape, weir_stream_require(lfirst_oid(lc)), rule->lateness);
+		check_stream(shape, weir_source_require(lfirst_oid(lc)), rule->lateness);
 	if (shape->recompute)
 	{
 		ViewShape	lowest = *shape;
@@ -297,6 +298,13 @@ weir_atclose_deltas(View *view, Interval *span)
 		if (!TIMESTAMP_NOT_FINITE(weir_window_times.closing))
 			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(weir_window_times.closing));
 		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data));
+	}
+	foreach(lc, view->upstreams)
+	{
+		char	   *since = weir_view_since(view, lfirst_oid(lc));
+		char	   *between = weir_upstream_between(lfirst_oid(lc), from, weir_window_times.closing);
+
+		deltas = lappend(deltas, weir_source_read(lfirst_oid(lc), psprintf("%s AND %s", since ? since : "true", between ? between : "true")));
 	}
 	return deltas;
 }

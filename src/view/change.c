@@ -28,6 +28,7 @@
 #include "view/define.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -83,7 +84,24 @@ void
 weir_view_start_now(View *view)
 {
 	CatalogScope scope;
+	ListCell   *lc;
 
+	if (view->upstreams)
+	{
+		StringInfoData since;
+
+		initStringInfo(&since);
+		foreach(lc, view->upstreams)
+		{
+			char	   *qual = weir_upstream_since(lfirst_oid(lc));
+
+			appendStringInfo(&since, "%s%s", since.len ? ", " : "", qual ? quote_literal_cstr(qual) : "NULL");
+		}
+		weir_catalog_open(&scope);
+		(void) weir_catalog_exec("UPDATE weir.view_def SET since = ARRAY[%s]::text[] WHERE view = %u", since.data, view->relid);
+		weir_catalog_close(&scope);
+		return;
+	}
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("UPDATE weir.view_def v SET since = (SELECT array_agg("
 							 " CASE WHEN cardinality(d.topics) > 1 THEN '?' ELSE"
@@ -102,6 +120,8 @@ forget_start(View *view)
 	CatalogScope scope;
 
 	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("DELETE FROM weir.kept WHERE stream = %u", view->relid);
+	(void) weir_catalog_exec("DELETE FROM weir.missed_row WHERE view = %u", view->relid);
 	(void) weir_catalog_exec("UPDATE weir.view_def SET since = NULL WHERE view = %u AND since IS NOT NULL", view->relid);
 	weir_catalog_close(&scope);
 }
@@ -111,6 +131,7 @@ weir_view_reset(View *view)
 {
 	ViewShape  *shape = weir_view_shape(view);
 
+	weir_cascade_reset(view);
 	empty_view(view, shape, 0, DT_NOBEGIN);
 	if (weir_view_is_final(view))
 		weir_close_begin(view);
@@ -137,26 +158,17 @@ check_follows(View *view)
 				 errhint("weir.resume it, and wait with weir.wait().")));
 }
 
-/*
- * weir_view_refresh rebuilds what the kept rows cover: all, or the windows
- * that begin after the oldest row that is surely kept; older windows stay. Raises
- * 55000 if the kept rows can tell about nothing.
- */
-void
-weir_view_refresh(View *view, bool skip_data)
+static void
+refresh_locked(View *view, bool skip_data)
 {
 	TimestampTz from;
 	int			column;
 
-	weir_check_owner(view->relid);
-	if (weir_view_passes(view))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("continuous view %s stores nothing that could be refreshed", view->name),
-				 errdetail("Its weir.keep is 0."),
-				 errhint("weir.seek(stream, ..., rebuild => true) sends what the topic holds once more.")));
-	weir_view_lock_streams(view->streams);
-	LockRelationOid(view->relid, ExclusiveLock);
+	if (weir_view_over_tables(view))
+	{
+		(void) weir_view_apply_all(view);
+		return;
+	}
 	from = skip_data ? DT_NOBEGIN : weir_view_covered_from(view, &column);
 	if (from == DT_NOBEGIN)
 	{
@@ -178,6 +190,27 @@ weir_view_refresh(View *view, bool skip_data)
 				 errhint("weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.")));
 	empty_view(view, weir_view_shape(view), column, from);
 	(void) weir_view_fill(view, psprintf(WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from)));
+}
+
+/*
+ * weir_view_refresh rebuilds what the kept rows cover: all, or the windows
+ * that begin after the oldest row that is surely kept; older windows stay. Raises
+ * 55000 if the kept rows can tell about nothing.
+ */
+void
+weir_view_refresh(View *view, bool skip_data)
+{
+	weir_check_owner(view->relid);
+	if (weir_view_passes(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s stores nothing that could be refreshed", view->name),
+				 errdetail("Its weir.keep is 0."),
+				 errhint("weir.seek(stream, ..., rebuild => true) sends what the topic holds once more.")));
+	weir_view_lock_streams(weir_view_base_streams(view));
+	LockRelationOid(view->relid, ExclusiveLock);
+	refresh_locked(view, skip_data);
+	weir_cascade_run(false);
 }
 
 /* weir.keep is 0 from now on: what is stored goes, as if it had become too old. */
@@ -216,7 +249,7 @@ weir_view_alter(View *view, List *defs, bool reset)
 		options.lateness = options.keep;
 	if (options.lateness && view->lateness == NULL)
 	{
-		weir_view_lock_streams(view->streams);
+		weir_view_lock_streams(weir_view_base_streams(view));
 		weir_close_prepare(view->streams, true);
 	}
 	if (options.keep)
@@ -295,6 +328,7 @@ weir_view_forget(Oid relid)
 	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
 	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
 	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
+	(void) weir_catalog_exec("DELETE FROM weir.missed_row WHERE view = %u", relid);
 	weir_close_forget(relid);
 	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
 	weir_catalog_close(&scope);

@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/stream.h"
+#include "delta/delta.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -30,6 +31,7 @@
 #include "utils/rel.h"
 #include "utils/regproc.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 static void check_query(Query *query, const char *name, bool top, bool recompute);
 
@@ -57,10 +59,17 @@ view_has_stream(Oid relid)
 static bool
 rte_has_stream(RangeTblEntry *rte)
 {
+	View	   *view;
+
+	if (rte->rtekind == RTE_NAMEDTUPLESTORE)	/* the delta of a view */
+		return strncmp(rte->enrname, WEIR_DELTA_PREFIX, strlen(WEIR_DELTA_PREFIX)) == 0;
 	if (rte->rtekind != RTE_RELATION || !rte->inFromCl)
 		return false;			/* OLD and NEW of a stored view are not in its FROM */
 	if (rte->relkind == RELKIND_RELATION)
-		return weir_stream_get(rte->relid) != NULL;
+	{
+		view = weir_view_get(rte->relid);
+		return view ? weir_view_is_inlined(view) && view->streams != NIL : weir_stream_get(rte->relid) != NULL;
+	}
 	return rte->relkind == RELKIND_VIEW && view_has_stream(rte->relid);
 }
 
@@ -109,6 +118,7 @@ item_has_stream(Query *query, RangeTblEntry *rte, const char *name)
 	switch (rte->rtekind)
 	{
 		case RTE_RELATION:
+		case RTE_NAMEDTUPLESTORE:
 			return rte_has_stream(rte);
 		case RTE_SUBQUERY:
 			return weir_query_has_stream((Node *) rte->subquery);
@@ -451,7 +461,7 @@ check_var(Var *var, ExpressionCheck *check)
 		return;
 	query = list_nth(check->levels, var->varlevelsup);
 	rte = rt_fetch(var->varno, query->rtable);
-	if (rte_has_stream(rte))
+	if (rte_has_stream(rte) || rte->rtekind == RTE_SUBQUERY)
 		weir_refuse(check->name, psprintf("System columns of the stream \"%s\" are not supported.", rte->eref->aliasname),
 					"Use columns such as _partition and _offset for what identifies a message.");
 }
@@ -511,5 +521,14 @@ weir_check_query(Query *query, const char *name, bool final, bool recompute)
 		check_shown_keys(query, name);
 	check_query(query, name, true, recompute);
 	query->havingQual = having;
+	(void) expression_walker((Node *) query, &check);
+}
+
+/* weir_check_expressions does so for a query over views that change: whatever else it may be, its result must be the same each time. */
+void
+weir_check_expressions(Query *query, const char *name)
+{
+	ExpressionCheck check = {name, NIL, true};
+
 	(void) expression_walker((Node *) query, &check);
 }

@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -298,7 +299,7 @@ weir_close_mark(View *view, Stream *stream)
 
 /*
  * closing_time returns how far a view's windows close: the lowest of its
- * streams' watermarks, less their lateness.
+ * streams' watermarks, less their lateness. Views below it must have been closed before.
  */
 static TimestampTz
 closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark *view_mark)
@@ -317,6 +318,17 @@ closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark 
 		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
 			view_mark->changes_at = mark.changes_at;
 		result = Min(result, plus(mark.time, view->lateness ? view->lateness : stream->lateness, -1));
+	}
+	foreach(lc, view->upstreams)
+	{
+		View	   *below = weir_view_require(lfirst_oid(lc));
+		Watermark	mark = {0};
+
+		(void) closing_time(below, with, parts, nparts, &mark);
+		view_mark->moves |= mark.moves;
+		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
+			view_mark->changes_at = mark.changes_at;
+		result = Min(result, plus(weir_upstream_watermark(view, below->relid), view->lateness, -1));
 	}
 	return result;
 }
@@ -350,6 +362,7 @@ close_locked(View *view, TimestampTz closed, TimestampTz closing)
 		return 0;
 	finals = weir_view_apply_close(view, closed, closing, &span);
 	save_closed(view, closing, is_at_close(view) ? plus(closing, &span, -1) : DT_NOBEGIN);
+	weir_capture_closed(view->relid);
 	return finals;
 }
 
@@ -413,6 +426,8 @@ first_open_at_close(View *view)
 
 	foreach(lc, view->streams)
 		newest = Max(newest, weir_segments_stream_time(weir_stream_require(lfirst_oid(lc))));
+	foreach(lc, view->upstreams)
+		newest = Max(newest, weir_upstream_newest(lfirst_oid(lc)));
 	if (TIMESTAMP_NOT_FINITE(newest))
 		return DT_NOBEGIN;
 	end = weir_view_next_end(view, weir_close_read(view), &span);
@@ -428,7 +443,7 @@ weir_close_needs_from(Oid stream)
 	CatalogScope scope;
 	ListCell   *lc;
 
-	foreach(lc, weir_view_oids_of_stream(stream))
+	foreach(lc, list_concat(weir_view_oids_of_stream(stream), weir_view_oids_above(stream)))
 	{
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
@@ -471,6 +486,31 @@ first_open(View *view)
 	return result;
 }
 
+/* Closes the views that a view reads, the lowest first; false: somebody else works on one. */
+static bool
+close_below(View *view)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	foreach(lc, list_copy(view->upstreams))
+	{
+		View	   *below = weir_view_get(lfirst_oid(lc));
+		TimestampTz closed;
+
+		if (below == NULL || !weir_view_is_final(below) || below->status != VIEW_RUNNING)
+			continue;
+		if (!close_below(below))
+			return false;
+		LockRelationOid(below->relid, RowExclusiveLock);
+		if (!read_row(below, "FOR UPDATE SKIP LOCKED", &closed))
+			return false;
+		weir_close_guarded(below, InvalidOid, NULL, 0);
+		weir_cascade_run(true);
+	}
+	return true;
+}
+
 TimestampTz
 weir_close_due(Oid relid)
 {
@@ -484,8 +524,10 @@ weir_close_due(Oid relid)
 
 	if (view == NULL || !weir_view_is_final(view) || view->status != VIEW_RUNNING)
 		return 0;
-	foreach(lc, view->streams)
+	foreach(lc, weir_view_base_streams(view))
 		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	if (!close_below(view))
+		return TimestampTzPlusMilliseconds(now, LOCKED_RETRY);
 	LockRelationOid(relid, RowExclusiveLock);
 	view = weir_view_get(relid);
 	if (view == NULL || view->status != VIEW_RUNNING)
@@ -493,6 +535,7 @@ weir_close_due(Oid relid)
 	if (!read_row(view, "FOR UPDATE SKIP LOCKED", &closed))
 		return TimestampTzPlusMilliseconds(now, LOCKED_RETRY);
 	weir_close_guarded(view, InvalidOid, NULL, 0);
+	weir_cascade_run(true);
 	CommandCounterIncrement();
 
 	view = weir_view_get(relid);
@@ -553,9 +596,9 @@ weir_close_prepare(List *streams, bool has_lateness)
 
 	foreach(lc, streams)
 	{
-		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		Stream	   *stream = weir_stream_get(lfirst_oid(lc));
 
-		if ((has_lateness || stream->lateness) && !is_tracked(stream))
+		if (stream && (has_lateness || stream->lateness) && !is_tracked(stream))
 			track_inserts(stream);
 	}
 }

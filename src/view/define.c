@@ -47,6 +47,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -360,6 +361,13 @@ weir_view_fill(View *view, const char *qual)
 		rows += weir_view_apply(view, delta);
 		weir_delta_free(delta);
 	}
+	foreach(lc, view->upstreams)
+	{
+		Delta	   *delta = weir_source_read(lfirst_oid(lc), qual);
+
+		rows += weir_view_apply(view, delta);
+		weir_delta_free(delta);
+	}
 	return rows;
 }
 
@@ -394,7 +402,7 @@ check_replayable(ViewShape *shape)
 
 	foreach(lc, shape->streams)
 	{
-		if (weir_stream_require(lfirst_oid(lc))->ntopics == 0)
+		if (weir_source_require(lfirst_oid(lc))->ntopics == 0)
 			weir_refuse(shape->name, psprintf("weir.start replays the topic, and the stream %s has none.",
 											  weir_relation_name(lfirst_oid(lc))),
 						"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
@@ -412,16 +420,25 @@ check_rights(Oid query_relid)
 }
 
 /*
- * weir_view_lock_streams keeps new rows away until commit, in every stream's
+ * weir_view_lock_streams keeps new rows away from streams (and those of views) until commit, in every stream's
  * order of OID, and kept rows from being expired meanwhile (which takes the segments exclusively).
  */
 void
 weir_view_lock_streams(List *streams)
 {
+	List	   *base = NIL;
 	ListCell   *lc,
 			   *ls;
 
 	foreach(lc, streams)
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		base = view ? list_concat_unique_oid(base, weir_view_base_streams(view)) :
+			list_append_unique_oid(base, lfirst_oid(lc));
+	}
+	list_sort(base, list_oid_cmp);
+	foreach(lc, base)
 	{
 		LockRelationOid(lfirst_oid(lc), ShareLock);
 		foreach(ls, weir_segments_all(lfirst_oid(lc)))
@@ -476,10 +493,12 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	ViewShape  *shape;
 	View	   *view;
 	uint64		rows = 0;
+	ListCell   *lc;
 
 	if (CreateTableAsRelExists(stmt))
 		return InvalidObjectAddress;
 	check_options(options, name);
+	weir_rewrite_check_settings(castNode(Query, stmt->query));
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
 							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
 	if (options->start && shape->joins)
@@ -493,6 +512,11 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	if (shape->session && !shape->finals && options->lateness == NULL)
 		options->lateness = options->keep;	/* what is kept is the same for every row then */
 	weir_view_lock_streams(shape->streams);
+	foreach(lc, shape->streams)
+	{
+		if (weir_view_get(lfirst_oid(lc)))
+			weir_capture_watch(lfirst_oid(lc));
+	}
 	weir_close_prepare(shape->streams, shape->finals || options->lateness || shape->recompute || shape->joins);
 	if (shape->recompute)
 		weir_recompute_index(shape);
@@ -508,6 +532,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_close_begin(view);
 	if (options->start)
 		detach_to_beginning(view);
+	else if (shape->tables)
+		rows = weir_view_apply_all(view);
 	else if (!stmt->into->skipData)
 		rows = weir_view_fill(view, NULL);
 	else

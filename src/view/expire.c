@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
+#include "delta/segments.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -22,6 +23,7 @@
 #include "utils/timestamp.h"
 #include "view/close.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* A time as an SQL literal that means the same under all settings. */
 char *
@@ -98,7 +100,7 @@ weir_view_expire(View *view, TimestampTz stream_time)
 
 	if (view->keep == NULL || view->keep_column == NULL)
 		return 0;
-	limit = weir_view_keep_limit(view, stream_time);
+	limit = Min(weir_view_keep_limit(view, stream_time), weir_close_needs_from(view->relid));
 	column = get_attnum(view->relid, view->keep_column);
 	SPI_connect();
 	deleted = weir_catalog_exec("DELETE FROM %s WHERE %s", view->name,
@@ -112,6 +114,8 @@ weir_view_expire(View *view, TimestampTz stream_time)
 									 weir_age_condition(view->state_relid, key, "<=", limit));
 	}
 	SPI_finish();
+	if (deleted > 0)
+		weir_segments_missing(view->relid, limit + 1);	/* views above cannot be made anew from it */
 	return deleted;
 }
 

@@ -44,6 +44,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 
 PG_FUNCTION_INFO_V1(weir_explain);
@@ -226,6 +227,11 @@ view_horizon(View *view)
 			return DT_NOEND;
 		result = Max(result, weir_segments_whole_since(stream));
 	}
+	foreach(lc, view->upstreams)
+	{
+		if (!weir_source_changes(lfirst_oid(lc)))
+			result = Max(result, weir_segments_whole_since(weir_source_require(lfirst_oid(lc))));
+	}
 	return result;
 }
 
@@ -275,6 +281,8 @@ kept_deltas(View *view)
 	foreach(lc, view->streams)
 		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)),
 													weir_view_since(view, lfirst_oid(lc))));
+	foreach(lc, view->upstreams)
+		deltas = lappend(deltas, weir_source_read(lfirst_oid(lc), weir_view_since(view, lfirst_oid(lc))));
 	return deltas;
 }
 
@@ -535,6 +543,8 @@ covered_condition(View *view, ViewShape *shape)
 	}
 	foreach(lc, view->streams)
 		newest = Max(newest, newest_row(weir_stream_require(lfirst_oid(lc))));
+	foreach(lc, view->upstreams)
+		newest = Max(newest, weir_upstream_newest(lfirst_oid(lc)));
 	if (view->keep && view->keep_column && !TIMESTAMP_NOT_FINITE(newest))
 		condition = psprintf("%s AND %s", condition,
 							 side_condition(shape, get_attnum(view->relid, view->keep_column), ">",
@@ -596,11 +606,15 @@ weir_verify(PG_FUNCTION_ARGS)
 				 errmsg("continuous view %s stores nothing that could be verified", view->name),
 				 errdetail("Its weir.keep is 0."),
 				 errhint("Compare what its triggers sent with its query.")));
-	weir_view_lock_streams(view->streams);
+	weir_view_lock_streams(weir_view_base_streams(view));
 	check_follows(view);
 	weir_window_times = (WindowTimes) {DT_NOBEGIN, weir_close_read(view)};
 	foreach(lc, kept_deltas(view))
-		deltas = lappend(deltas, weir_behind_lift(view, lfirst(lc)));
+	{
+		Delta	   *delta = lfirst(lc);
+
+		deltas = lappend(deltas, weir_stream_get(delta->stream) ? weir_behind_lift(view, delta) : delta);
+	}
 
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();

@@ -25,6 +25,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
 bool
@@ -58,6 +59,7 @@ typedef struct Origin
 {
 	AttrNumber	window;			/* 1: window_start, 2: window_end of tumble() and its kin; 0: no */
 	bool		overlapping;	/* the windows do */
+	FuncExpr   *call;			/* of the window function */
 	Oid			stream;			/* a column of this stream, or a window over it */
 	char	   *column;
 } Origin;
@@ -70,6 +72,8 @@ is_event_time(Origin *origin)
 {
 	Stream	   *stream = OidIsValid(origin->stream) ? weir_stream_get(origin->stream) : NULL;
 
+	if (stream == NULL && OidIsValid(origin->stream))
+		return weir_upstream_is_event_time(origin->stream, origin->column);
 	return stream != NULL &&
 		strcmp(origin->column, stream->event_time ? stream->event_time : "_timestamp") == 0;
 }
@@ -129,6 +133,7 @@ trace(Query *query, Node *node, Origin *origin)
 			if (!trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin))
 				*origin = (Origin) {0};
 			origin->window = var->varattno;
+			origin->call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
 			origin->overlapping = !weir_is_tumble(rte);
 			return true;
 		case RTE_NAMEDTUPLESTORE:
@@ -171,6 +176,8 @@ column_is_not_null(Oid stream, const char *column)
 
 	if (attno == InvalidAttrNumber)
 		return false;			/* one of the hidden columns */
+	if (weir_view_get(stream))
+		return weir_upstream_never_null(stream, attno);
 	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(stream), Int16GetDatum(attno));
 	result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
 	if (HeapTupleIsValid(tuple))
@@ -202,6 +209,8 @@ weir_trace_column(Query *query, Node *node, ColumnOrigin *result)
 		return false;
 	result->window = origin.window;
 	result->stream = origin.stream;
+	result->column = origin.column;
+	result->call = origin.call;
 	result->event_time = origin.column != NULL && is_event_time(&origin);
 	result->not_null = origin.column != NULL && origin.window == 0 &&
 		column_is_not_null(origin.stream, origin.column);
@@ -311,4 +320,11 @@ weir_keep_column(ViewShape *shape, List *names, bool required)
 		weir_refuse(shape->name, "weir.keep needs a column that tells how old a row is, and the select list has none.",
 					"Add window_end or window_start of tumble(), or the stream's event-time column, to the select list (and to GROUP BY).");
 	return result;
+}
+
+/* weir_shape_passes: is a column, in each row, what it is in the row that it is taken from? Not so, say, with GROUPING SETS. */
+bool
+weir_shape_passes(ViewShape *shape, TargetEntry *tle)
+{
+	return is_kept_as_it_is(shape, tle);
 }

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 PG_FUNCTION_INFO_V1(weir_kept_from);
 PG_FUNCTION_INFO_V1(weir_complete_from);
@@ -51,5 +52,5 @@ weir_complete_from(PG_FUNCTION_ARGS)
 
 	if (current_delta && current_delta->stream == stream && current_delta->partly_kept)
 		PG_RETURN_TIMESTAMPTZ(current_delta->whole_since);
-	PG_RETURN_TIMESTAMPTZ(weir_segments_whole_since(weir_stream_require(stream)));
+	PG_RETURN_TIMESTAMPTZ(weir_segments_whole_since(weir_source_require(stream)));
 }

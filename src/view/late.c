@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 #include "view/join.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* Computed columns of a delta that are passed up, besides the hidden ones. */
 #define COL_DEADLINE	"__weir_deadline"	/* windows that ended by then are over for this row */
@@ -209,7 +210,7 @@ static Expr *
 delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
 {
 	const char *source = column;
-	Stream	   *stream = weir_stream_get(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	Stream	   *stream = weir_source_get(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
 	int			i = 0;
 	ListCell   *lc;
 	Expr	   *var = NULL;
@@ -583,7 +584,7 @@ any_lateness(List *streams, LateRule *rule)
 
 	foreach(lc, streams)
 	{
-		if (weir_stream_get(lfirst_oid(lc))->lateness)
+		if (weir_source_get(lfirst_oid(lc))->lateness)
 			return true;
 	}
 	return rule->lateness != NULL || rule->final;
@@ -614,7 +615,7 @@ weir_late_wanted(List *streams)
 
 	foreach(lc, streams)
 	{
-		if (weir_stream_get(lfirst_oid(lc))->late_keep)
+		if (weir_source_get(lfirst_oid(lc))->late_keep)
 			return true;
 	}
 	return false;

@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 static void
 keep_late_row(View *view, Oid stream, TupleTableSlot *slot)
@@ -67,7 +68,7 @@ weir_late_collect(View *view, Oid stream, PlannedStmt *plan, QueryEnvironment *e
 	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
 	(void) weir_run_plan(plan, "find late rows", env, dest);
 	count = tuplestore_tuple_count(rows);
-	if (count > 0 && weir_stream_require(stream)->late_keep)
+	if (count > 0 && weir_source_require(stream)->late_keep)
 		keep_late_rows(view, stream, rows, ExecCleanTypeFromTL(plan->planTree->targetlist));
 	tuplestore_end(rows);
 	return count;

@@ -228,6 +228,24 @@ weir_recompute_prepare(Query **query)
 	return true;
 }
 
+/* weir_recompute_wrap brings any query into that form. */
+Query *
+weir_recompute_wrap(Query *query)
+{
+	query = copyObject(query);
+	(void) inline_ctes_walker((Node *) query, NULL);
+	if (!query->hasDistinctOn && query->limitCount == NULL && query->limitOffset == NULL)
+		query->sortClause = NIL;
+	return wrap(query);
+}
+
+/* weir_recompute_groups_below: is some level below this one not linear? */
+bool
+weir_recompute_groups_below(Query *query)
+{
+	return not_linear_below(query);
+}
+
 /* --- the chain of levels ----------------------------------------------------------- */
 
 /* weir_recompute_stream_part returns the sub-select in FROM that stands for a stream's rows, and its index; or NULL. */

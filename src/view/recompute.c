@@ -23,6 +23,7 @@
 #include "utils/fmgrprotos.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* Rows kept for so long are kept for ever. */
 #define FOR_EVER_YEARS	100
@@ -97,7 +98,7 @@ check_kept(ViewShape *shape)
 	if (shape->recompute->from_result)
 		return;
 	foreach(lc, shape->streams)
-		check_stream(shape, weir_stream_require(lfirst_oid(lc)));
+		check_stream(shape, weir_source_require(lfirst_oid(lc)));
 	shape->why = psprintf("%s: keys that new rows touch are computed anew from the rows kept", what_needs_rows(shape));
 }
 
@@ -132,7 +133,12 @@ weir_recompute_index(ViewShape *shape)
 	if (!shape->recompute->windowed || shape->recompute->from_result)
 		return;
 	foreach(lc, shape->streams)
-		weir_segments_index_time(weir_stream_require(lfirst_oid(lc)));
+	{
+		Stream	   *stream = weir_stream_get(lfirst_oid(lc));
+
+		if (stream)
+			weir_segments_index_time(stream);
+	}
 }
 
 /* weir_recompute_cost says for weir.explain what a batch costs. */
@@ -141,6 +147,10 @@ weir_recompute_cost(ViewShape *shape)
 {
 	Recompute  *recompute = shape->recompute;
 
+	if (shape->tables && recompute->keys == NIL)
+		return "per batch, the whole query over the tables of the views that it reads; writers take turns";
+	if (shape->tables)
+		return "per batch, the rows of the touched keys in the views that it reads, found by an index that these have on the key, else by reading them all; writers take turns";
 	if (recompute->from_result)
 		return "per touched key, its rows in the result; writers take turns";
 	if (recompute->windowed)

@@ -37,16 +37,20 @@ typedef struct Recompute
 	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
 	int64		span;			/* windowed, over a join of streams: rows that meet are at most so far apart, microseconds */
 	bool		hashed;			/* columns that may be NULL are compared by a hash first */
+	bool		joined;			/* shape->tables: several views are joined */
 	bool		from_result;	/* old result and delta are enough: no kept rows are read */
 	int64		limit;			/* from_result by rank: ranks up to this stay */
 	Query	   *touched;		/* keys, then window_start and window_end as far as they are there, of each row of the delta */
 	Query	   *rows;			/* result rows of the keys in WEIR_TOUCHED */
+	Query	   *all;			/* shape->tables: all result rows */
 } Recompute;
 
 /* levels.c */
 extern void weir_levels_inline(Query *query);
 extern bool weir_recompute_prepare(Query **query);
 extern Query *weir_recompute_lowest(Query *query);
+extern bool weir_recompute_groups_below(Query *query);
+extern Query *weir_recompute_wrap(Query *query);
 extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
 extern void weir_recompute_levels(ViewShape *shape);
 extern const char *weir_unmergeable_aggregate(Query *query);
@@ -82,5 +86,6 @@ extern WindowFunc *weir_rank_condition(Query *level, Query *next, int rtindex, N
 extern char *weir_touched_reference(Recompute *recompute);
 extern char *weir_touched_rows(ViewShape *shape, Oid result, List *names, const char *columns);
 extern Query *weir_recompute_statement(ViewShape *shape, Oid result);
+extern Query *weir_recompute_all_statement(ViewShape *shape, Oid result);
 
 #endif							/* WEIR_RECOMPUTE_H */

@@ -16,6 +16,7 @@
 #include "utils/fmgroids.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* --- the recompute key ------------------------------------------------------------ */
 
@@ -123,7 +124,7 @@ trace_key(Recompute *recompute, TargetEntry *target)
 static bool
 keeps_by_event_time(Oid stream)
 {
-	Stream	   *def = weir_stream_require(stream);
+	Stream	   *def = weir_source_require(stream);
 
 	return def->event_time != NULL || def->server != NULL;
 }

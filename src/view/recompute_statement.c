@@ -43,6 +43,7 @@ typedef struct Text
 	const char *table;			/* its name, qualified */
 	List	   *names;			/* of char *: its columns */
 	int			ncolumns;
+	bool		all;			/* all rows are touched */
 } Text;
 
 /* c1, c2, ... with a prefix */
@@ -195,6 +196,15 @@ weir_touched_rows(ViewShape *shape, Oid result, List *names, const char *columns
 					columns, table, touched, nulls.data, key_match(shape, names, true));
 }
 
+/* The view's rows with a touched key, or all. */
+static char *
+old_rows(Text *text, const char *columns)
+{
+	if (text->all)
+		return psprintf("SELECT %s FROM %s AS t", columns, text->table);
+	return weir_touched_rows(text->shape, text->result, text->names, columns);
+}
+
 /* A row, or its key, as text: equal texts are equal values, NULLs included. */
 static char *
 row_text(const char *columns)
@@ -265,8 +275,7 @@ append_unique(StringInfo buf, Text *text)
 	const char *comma = "\n ORDER BY ";
 
 	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (%s)",
-					 weir_touched_rows(text->shape, text->result, text->names,
-									   psprintf("t.ctid AS id, %s", unique_text(text, true))));
+					 old_rows(text, psprintf("t.ctid AS id, %s", unique_text(text, true))));
 	appendStringInfo(buf, ",\n weir_stays AS MATERIALIZED (SELECT %s FROM " WEIR_NEW " AS n)", unique_text(text, false));
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
 					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_stays AS n WHERE o.r OPERATOR(pg_catalog.=) n.r))))\n",
@@ -300,8 +309,7 @@ append_multiset(StringInfo buf, Text *text)
 					 row_identity(columns_list("x.", text->ncolumns)), row_text(columns));
 	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (%s) AS x)",
 					 row_identity("x.id"),
-					 weir_touched_rows(text->shape, text->result, text->names,
-									   psprintf("t.ctid AS id, %s", row_text(table_columns(text, "t.", false)))));
+					 old_rows(text, psprintf("t.ctid AS id, %s", row_text(table_columns(text, "t.", false)))));
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
 					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s)))\n RETURNING 1)\n",
 					 text->table, same);
@@ -392,5 +400,33 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	weir_statement_splice(query, WEIR_ROWS, copyObject(rows));
 	(void) query_tree_walker(query, resolve_walker, &resolve, QTW_EXAMINE_RTES_BEFORE);
 	linitial_node(CommonTableExpr, query->cteList)->cterefcount = 1;	/* at least; it is materialized anyway */
+	return query;
+}
+
+/*
+ * weir_recompute_all_statement returns the statement that makes a view over views that change equal its
+ * query: all its rows are compared with those of the query, and the ones that differ are changed.
+ */
+Query *
+weir_recompute_all_statement(ViewShape *shape, Oid result)
+{
+	Text		text = {shape, shape->recompute};
+	StringInfoData buf;
+	Query	   *query;
+
+	text.result = result;
+	text.table = weir_relation_name(result);
+	text.names = weir_statement_columns(result, shape->query->targetList);
+	text.ncolumns = list_length(text.names);
+	text.all = true;
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "WITH " WEIR_NEW " AS MATERIALIZED (SELECT * FROM %s AS " WEIR_ROWS "(%s))",
+					 weir_statement_placeholder(shape->query->targetList), columns_list("", text.ncolumns));
+	if (shape->recompute->unique)
+		append_unique(&buf, &text);
+	else
+		append_multiset(&buf, &text);
+	query = weir_statement_parse(buf.data);
+	weir_statement_splice(query, WEIR_ROWS, copyObject(shape->recompute->all));
 	return query;
 }

@@ -25,12 +25,15 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* A FROM item named after attribute names, or after the user's aliases where he gave some. */
 static void
@@ -57,9 +60,9 @@ name_columns(RangeTblEntry *rte, List *names)
 		rte->alias = copyObject(rte->eref);
 }
 
-/* Puts an ordinary view's query in the place of the view. */
+/* Puts an ordinary view's query in the place of the view, or of a table with the same columns. */
 static void
-expand_view(RangeTblEntry *rte, Relation rel)
+expand_view(RangeTblEntry *rte, Relation rel, Relation table)
 {
 	Query	   *subquery = copyObject(get_view_query(rel));
 	List	   *names = NIL;
@@ -72,7 +75,7 @@ expand_view(RangeTblEntry *rte, Relation rel)
 
 		if (tle->resjunk)
 			continue;
-		tle->resname = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname));
+		tle->resname = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(table), i)->attname));
 		names = lappend(names, tle->resname);
 		i++;
 	}
@@ -82,16 +85,76 @@ expand_view(RangeTblEntry *rte, Relation rel)
 	rte->security_barrier = RelationIsSecurityView(rel);
 }
 
+/* A continuous view in FROM of what is maintained, or of a view that may be expanded there; NULL: it is another item. */
+static View *
+continuous_view(RangeTblEntry *rte)
+{
+	if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_RELATION || !rte->inFromCl)
+		return NULL;
+	return weir_view_get(rte->relid);
+}
+
+static bool
+reads_view_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+		Relation	rel;
+		bool		found;
+
+		if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_VIEW || !rte->inFromCl)
+			return continuous_view(rte) != NULL;
+		check_stack_depth();
+		rel = table_open(rte->relid, AccessShareLock);
+		found = reads_view_walker((Node *) get_view_query(rel), NULL);
+		table_close(rel, NoLock);
+		return found;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, reads_view_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, reads_view_walker, context);
+}
+
+/* An append view is what its query gives. Its rights are those of its table; its definition is an ordinary view beside it. */
+static void
+expand_append(RangeTblEntry *rte, View *view)
+{
+	Relation	table = table_open(rte->relid, AccessShareLock);
+	Relation	query = table_open(view->query_relid, AccessShareLock);
+	RangeTblEntry *old;
+
+	if (RelationGetNumberOfAttributes(table) != RelationGetNumberOfAttributes(query))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s cannot be read by another one", view->name),
+				 errdetail("Columns were added to its table.")));
+	if (rte->tablesample)
+		weir_refuse(view->name, "TABLESAMPLE over a continuous view is not supported.",
+					"Filter in WHERE instead, for example by a hash of a column.");
+	expand_view(rte, query, table);
+	old = rte->subquery->rtable ? linitial(rte->subquery->rtable) : NULL;
+	weir_compat_permission_rte_names(rte, old, RelationGetRelid(table));
+	table_close(query, NoLock);
+	table_close(table, NoLock);
+}
+
 static void
 expand_rte(RangeTblEntry *rte)
 {
+	View	   *view = continuous_view(rte);
 	Relation	rel;
 
+	if (view && weir_view_is_inlined(view))
+		expand_append(rte, view);
 	if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_VIEW || !rte->inFromCl)
 		return;
 	rel = table_open(rte->relid, AccessShareLock);
-	if (weir_query_has_stream((Node *) get_view_query(rel)))
-		expand_view(rte, rel);
+	if (weir_query_has_stream((Node *) get_view_query(rel)) ||
+		reads_view_walker((Node *) get_view_query(rel), NULL))
+		expand_view(rte, rel, rel);
 	table_close(rel, NoLock);
 }
 
@@ -146,9 +209,61 @@ expand_walker(Node *node, void *context)
 	return expression_tree_walker(node, expand_walker, context);
 }
 
+static bool
+same_settings(View *view)
+{
+	for (int i = 1; i < lengthof(view->settings); i++)	/* search_path does not change what is computed */
+	{
+		if (view->settings[i] && strcmp(view->settings[i], GetConfigOption(weir_view_setting_names[i], false, false)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
+settings_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+		View	   *view = continuous_view(rte);
+		Query	   *query = NULL;
+
+		if (view && weir_view_is_inlined(view))
+			query = weir_shape_definition(view->query_relid);
+		else if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl)
+			query = weir_shape_definition(rte->relid);
+		if (query && view && contain_mutable_functions((Node *) query) && !same_settings(view))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("continuous view %s was made under other settings", view->name),
+					 errdetail("Its expressions depend on TimeZone, DateStyle or IntervalStyle, and it stands for its query here."),
+					 errhint("SET TimeZone = %s; or as it may be.", quote_literal_cstr(view->settings[1]))));
+		return query && settings_walker((Node *) query, context);
+	}
+	if (IsA(node, Query))
+	{
+		check_stack_depth();
+		return query_tree_walker((Query *) node, settings_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	}
+	return expression_tree_walker(node, settings_walker, context);
+}
+
 /*
- * weir_rewrite_expand returns a copy in which ordinary views that read a stream are sub-selects,
- * and window functions have their arguments in order.
+ * weir_rewrite_check_settings is for CREATE: an append view that the query reads is computed again, and must
+ * give what it gave.
+ */
+void
+weir_rewrite_check_settings(Query *query)
+{
+	(void) settings_walker((Node *) query, NULL);
+}
+
+/*
+ * weir_rewrite_expand returns a copy in which ordinary views that read a stream or a continuous view, and append
+ * views, are sub-selects, and window functions have their arguments in order.
  */
 Query *
 weir_rewrite_expand(Query *query)
@@ -248,8 +363,22 @@ check_row_security(Oid stream)
 				 errhint("Let the owner of the stream own the view, and give the view policies of its own.")));
 }
 
+typedef struct Replace
+{
+	bool		views;			/* continuous views; else streams */
+	List	   *found;			/* of Oid */
+} Replace;
+
 static bool
-replace_walker(Node *node, List **streams)
+is_to_replace(RangeTblEntry *rte, Replace *replace)
+{
+	if (rte->rtekind != RTE_RELATION || !rte->inFromCl || rte->relkind != RELKIND_RELATION)
+		return false;
+	return replace->views ? weir_view_get(rte->relid) != NULL : weir_stream_get(rte->relid) != NULL;
+}
+
+static bool
+replace_walker(Node *node, Replace *replace)
 {
 	if (node == NULL)
 		return false;
@@ -257,34 +386,48 @@ replace_walker(Node *node, List **streams)
 	{
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
-		if (rte->rtekind == RTE_RELATION && rte->inFromCl &&
-			rte->relkind == RELKIND_RELATION && weir_stream_get(rte->relid))
+		if (is_to_replace(rte, replace))
 		{
 			List	   *names;
-			Query	   *subquery = delta_query(rte, &names);
+			Query	   *subquery;
 
+			if (rte->tablesample)
+				weir_refuse(rte->eref->aliasname, "TABLESAMPLE over a continuous view is not supported.",
+							"Filter in WHERE instead, for example by a hash of a column.");
+			subquery = delta_query(rte, &names);
 			check_row_security(rte->relid);
-			*streams = list_append_unique_oid(*streams, rte->relid);
+			replace->found = list_append_unique_oid(replace->found, rte->relid);
 			name_columns(rte, names);
 			weir_compat_rte_to_subquery(rte, subquery, NULL);
 		}
 		return false;
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, replace_walker, streams,
+		return query_tree_walker((Query *) node, replace_walker, replace,
 								 QTW_EXAMINE_RTES_AFTER);
-	return expression_tree_walker(node, replace_walker, streams);
+	return expression_tree_walker(node, replace_walker, replace);
 }
 
 /* weir_rewrite_streams turns every stream of an expanded query into its delta, in place; returns their OIDs, ascending. */
 List *
 weir_rewrite_streams(Query *query)
 {
-	List	   *streams = NIL;
+	Replace		replace = {false, NIL};
 
-	(void) replace_walker((Node *) query, &streams);
-	list_sort(streams, list_oid_cmp);
-	return streams;
+	(void) replace_walker((Node *) query, &replace);
+	list_sort(replace.found, list_oid_cmp);
+	return replace.found;
+}
+
+/* weir_rewrite_views does the same with continuous views. Beside a stream they are tables; so only where there is none. */
+List *
+weir_rewrite_views(Query *query)
+{
+	Replace		replace = {true, NIL};
+
+	(void) replace_walker((Node *) query, &replace);
+	list_sort(replace.found, list_oid_cmp);
+	return replace.found;
 }
 
 /* The ephemeral relation behind a sub-select that does nothing but read a delta's columns; NULL: it computes something. */

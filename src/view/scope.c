@@ -109,6 +109,13 @@ weir_applying_end(int outer_depth)
 	applying_depth = outer_depth;
 }
 
+/* Is it weir itself that changes a view's table now? To be asked by a trigger on it. */
+bool
+weir_is_applying(void)
+{
+	return applying > 0 && trigger_depth() == applying_depth + 1;
+}
+
 /*
  * weir_refuse_change is the trigger function on views' tables and states (every change)
  * and on streams (UPDATE). It lets through what weir does itself.
@@ -123,7 +130,7 @@ weir_refuse_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("weir.refuse_change() must be called as a trigger")));
-	if (applying > 0 && trigger_depth() == applying_depth + 1)
+	if (weir_is_applying())
 		PG_RETURN_POINTER(NULL);
 	name = RelationGetRelationName(trigger->tg_relation);
 	if (RelationGetForm(trigger->tg_relation)->relam == weir_stream_am_oid())

@@ -32,6 +32,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/states.h"
+#include "view/upstream.h"
 
 /* --- the two queries ------------------------------------------------------- */
 
@@ -334,6 +335,25 @@ table_walker(Node *node, void *context)
 	return expression_tree_walker(node, table_walker, context);
 }
 
+/* A view over views that change. */
+static void
+make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *keep)
+{
+	if (final)
+		weir_refuse(shape->name, "weir.emit = 'final' over a view that changes: its rows are never final.",
+					"Read a view with weir.emit = 'final', or leave out weir.emit.");
+	if (lateness)
+		weir_refuse(shape->name, "weir.lateness over a view that changes: its rows are never late.",
+					"Set weir.lateness on the view below.");
+	if (keep)
+		weir_refuse(shape->name, "weir.keep over a view that changes: its rows follow from those of the view below.",
+					"Set weir.keep on the view below; rows that it drops leave this view's results, too.");
+	shape->query = weir_recompute_wrap(shape->query);
+	weir_check_expressions(shape->query, shape->name);
+	shape->joins_table = table_walker((Node *) shape->query, NULL);
+	weir_tables_analyse(shape);
+}
+
 /*
  * weir_shape_make understands a definition, or raises 0A000. lateness and keep
  * are the view's, or NULL. All in CurrentMemoryContext.
@@ -347,10 +367,19 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	bool		recompute;
 	bool		at_close;
 	bool		session;
+	List	   *views = NIL;
 
 	shape->name = name;
 	shape->query = weir_rewrite_expand(definition);
 	weir_compat_flatten_groups(shape->query);
+	if (!weir_query_has_stream((Node *) shape->query))
+		views = weir_rewrite_views(shape->query);
+	shape->streams = views;
+	if (views && weir_tables_needed(shape->query, views))
+	{
+		make_over_tables(shape, final, lateness, keep);
+		return shape;
+	}
 	shape->finals = final;
 	distinct_as_groups(shape->query);
 	session = weir_session_prepare(shape->query, name);
@@ -367,7 +396,8 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		shape->hidden_keys = weir_final_hidden_keys(shape->query);
 	if (!recompute)
 		strip_order(shape->query);
-	shape->streams = weir_rewrite_streams(shape->query);
+	if (views == NIL)
+		shape->streams = weir_rewrite_streams(shape->query);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
 	shape->grouped = shape->query->hasAggs || shape->query->groupClause != NIL;
 	weir_arrival_order(recompute ? weir_recompute_lowest(shape->query) : shape->query);

@@ -75,6 +75,7 @@ typedef struct ViewShape
 	bool		exclusive;		/* writers of the view take turns: its statement reads the result */
 	struct Recompute *recompute;	/* touched keys are computed anew (recompute.h), or NULL */
 	bool		joins_table;	/* reads a table besides its streams */
+	bool		tables;			/* it reads views that change: computed from their tables (tables.c) */
 	bool		finals;			/* weir.emit = 'final': rows are inserted when their window closes */
 	List	   *hidden_keys;	/* of TargetEntry: group keys of a final view that its select list does not show */
 	int			end_column;		/* final: number of the state table's column that holds the window's end */
@@ -91,12 +92,15 @@ typedef struct ViewShape
 
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
 extern void weir_check_query(Query *query, const char *name, bool final, bool recompute);
+extern void weir_check_expressions(Query *query, const char *name);
 extern bool weir_query_has_stream(Node *node);
 weir_noreturn extern void weir_refuse(const char *name, const char *detail, const char *hint);
 
 /* rewrite.c */
 extern Query *weir_rewrite_expand(Query *query);
 extern List *weir_rewrite_streams(Query *query);
+extern List *weir_rewrite_views(Query *query);
+extern void weir_rewrite_check_settings(Query *query);
 extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
 
@@ -145,6 +149,7 @@ extern void weir_view_scope_close(ViewScope *scope);
 /* Let weir's own statement change views' tables; the trigger on them refuses all else. */
 extern int	weir_applying_begin(void);
 extern void weir_applying_end(int outer_depth);
+extern bool weir_is_applying(void);
 
 /* run.c: plans and runs an analysed statement with deltas registered. */
 extern List *weir_run_rewrite(Query *query);
@@ -160,6 +165,7 @@ typedef struct ViewStatements
 	int			ncolumns;		/* of the view */
 	Query	   *merge;			/* the maintenance statement */
 	Query	   *whole;			/* of a view that joins streams: the same for all rows of all streams at once */
+	Query	   *all;			/* of a view over views that change: makes it equal its query; else NULL */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
 	Query	   *next;			/* of a view that is run at close: the next end of a window */
@@ -222,6 +228,8 @@ typedef struct ColumnOrigin
 	bool		event_time;		/* the column, or what the window is over, is the event time */
 	bool		not_null;		/* declared so */
 	Oid			stream;
+	char	   *column;			/* the stream's, or that of the time in the window; NULL: not known */
+	FuncExpr   *call;			/* of the window function */
 } ColumnOrigin;
 extern bool weir_trace_column(Query *query, Node *node, ColumnOrigin *origin);
 extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
@@ -229,6 +237,7 @@ extern AttrNumber weir_keep_window(ViewShape *shape);
 extern bool weir_is_window(RangeTblEntry *rte);
 extern bool weir_is_tumble(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);
+extern bool weir_shape_passes(ViewShape *shape, TargetEntry *tle);
 extern char *weir_keep_column(ViewShape *shape, List *names, bool required);
 extern int	weir_first_event_column(ViewShape *shape, bool *overlapping);
 

@@ -47,6 +47,7 @@
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* --- parts of the text ------------------------------------------------------ */
 
@@ -553,6 +554,8 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 {
 	Query	   *query;
 
+	if (shape->tables && shape->recompute->keys == NIL)
+		return weir_recompute_all_statement(shape, result);
 	if (shape->recompute)
 		return weir_recompute_statement(shape, result);
 	query = weir_statement_parse(statement_text(shape, result, state));
@@ -625,6 +628,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->ncolumns = list_length(shape->query->targetList);
 	statements->merge = shape->at_close ? NULL : weir_statement_make(shape, view->relid, view->state_relid);
 	statements->whole = shape->joins && !shape->at_close ? weir_statement_whole(shape, view->relid, view->state_relid) : NULL;
+	statements->all = shape->tables ? weir_recompute_all_statement(shape, view->relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;

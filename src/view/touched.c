@@ -35,6 +35,7 @@
 #include "utils/typcache.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 
 /* --- keys of the delta ---------------------------------------------------------- */
 
@@ -317,6 +318,28 @@ touched_span(Recompute *recompute)
 	return buf.data;
 }
 
+/* The same for a view that is read: its table is what it keeps. Its windows may go by the start or the end of its rows' own. */
+static Query *
+table_query(Oid view, Recompute *recompute)
+{
+	StringInfoData buf;
+	Query	   *query;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT * FROM (%s) AS r", weir_upstream_select(view));
+	if (recompute->windowed)
+	{
+		appendStringInfo(&buf, " WHERE %s OPERATOR(pg_catalog.>=) %s", weir_upstream_time(view, true, "r"),
+						 span_bound(recompute, "pg_catalog.min(x.w)"));
+		if (recompute->window_end)
+			appendStringInfo(&buf, " AND %s OPERATOR(pg_catalog.<) %s", weir_upstream_time(view, false, "r"),
+							 span_bound(recompute, "pg_catalog.max(x.e)"));
+	}
+	query = weir_statement_parse(buf.data);
+	(void) no_permissions_walker((Node *) query, NULL);
+	return query;
+}
+
 /*
  * rows_query selects a stream's kept rows with the columns of its delta. SELECT on the stream itself is
  * checked with the rest of the query; the tables behind it are weir's.
@@ -325,7 +348,7 @@ static Query *
 rows_query(RangeTblEntry *delta, Recompute *recompute)
 {
 	Oid			relid = strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
-	Stream	   *stream = weir_stream_require(relid);
+	Stream	   *stream = weir_stream_get(relid);
 	Query	   *unkept = weir_touched_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
 	StringInfoData buf;
 	StringInfoData columns;
@@ -334,6 +357,8 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	ListCell   *lc;
 	Query	   *query;
 
+	if (stream == NULL)
+		return table_query(relid, recompute);
 	initStringInfo(&buf);
 	initStringInfo(&columns);
 	appendStringInfoString(&buf, "SELECT ");
@@ -358,8 +383,32 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	return query;
 }
 
+typedef struct KeptRows
+{
+	Recompute  *recompute;
+	int			delta;			/* number of the delta that stays one, from 1; 0: none */
+	int			seen;
+} KeptRows;
+
+#define WEIR_CHANGES "weir_changes"	/* placeholders: a delta, a table */
+#define WEIR_TABLE "weir_table"
+
+/* A view's table and what changed in it, old versions of rows included: what another delta may be joined with. */
+static Query *
+table_and_changes(RangeTblEntry *delta, Query *table)
+{
+	Query	   *changes = weir_touched_ephemeral(delta, delta->enrname);
+	Query	   *query = weir_statement_parse(psprintf("SELECT * FROM %s AS " WEIR_TABLE " UNION ALL SELECT * FROM %s AS " WEIR_CHANGES,
+													  weir_statement_placeholder(table->targetList),
+													  weir_statement_placeholder(changes->targetList)));
+
+	weir_statement_splice(query, WEIR_TABLE, table);
+	weir_statement_splice(query, WEIR_CHANGES, changes);
+	return query;
+}
+
 static bool
-kept_rows_walker(Node *node, Recompute *recompute)
+kept_rows_walker(Node *node, KeptRows *kept)
 {
 	if (node == NULL)
 		return false;
@@ -367,9 +416,12 @@ kept_rows_walker(Node *node, Recompute *recompute)
 	{
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
-		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
+		if (rte->rtekind == RTE_NAMEDTUPLESTORE && ++kept->seen != kept->delta)
 		{
-			Query	   *query = rows_query(rte, recompute);
+			Query	   *query = rows_query(rte, kept->recompute);
+
+			if (kept->delta > 0)
+				query = table_and_changes(rte, query);
 
 			rte->rtekind = RTE_SUBQUERY;
 			rte->subquery = query;
@@ -380,8 +432,42 @@ kept_rows_walker(Node *node, Recompute *recompute)
 		return false;
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, kept_rows_walker, recompute, QTW_EXAMINE_RTES_AFTER);
-	return expression_tree_walker(node, kept_rows_walker, recompute);
+		return query_tree_walker((Query *) node, kept_rows_walker, kept, QTW_EXAMINE_RTES_AFTER);
+	return expression_tree_walker(node, kept_rows_walker, kept);
+}
+
+/* Puts kept rows in the place of all deltas of a query but one, in place; returns how many deltas there were. */
+static int
+use_kept_rows(Query *query, Recompute *recompute, int but)
+{
+	KeptRows	kept = {recompute, but, 0};
+
+	(void) kept_rows_walker((Node *) query, &kept);
+	return kept.seen;
+}
+
+/* The keys that each delta touches, joined with the tables and deltas of the others, all together. */
+static Query *
+joined_touched_query(Recompute *recompute)
+{
+	Query	   *one = touched_query(recompute);
+	int			n = use_kept_rows(copyObject(one), recompute, 0);
+	StringInfoData buf;
+	Query	   *query;
+
+	initStringInfo(&buf);
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&buf, "%sSELECT * FROM %s AS weir_part_%d", i > 1 ? " UNION ALL " : "",
+						 weir_statement_placeholder(one->targetList), i);
+	query = weir_statement_parse(buf.data);
+	for (int i = 1; i <= n; i++)
+	{
+		Query	   *part = copyObject(one);
+
+		(void) use_kept_rows(part, recompute, i);
+		weir_statement_splice(query, psprintf("weir_part_%d", i), part);
+	}
+	return query;
 }
 
 /* The definition over the kept rows of the touched keys. */
@@ -400,7 +486,7 @@ rows_of_touched_keys(ViewShape *shape)
 		level = rt_fetch(lfirst_int(lc), level->rtable)->subquery;
 		depth++;
 	}
-	(void) kept_rows_walker((Node *) query, recompute);
+	(void) use_kept_rows(query, recompute, 0);
 	condition = touched_condition(recompute, depth);
 	level->jointree->quals = level->jointree->quals == NULL ? (Node *) condition :
 		(Node *) makeBoolExpr(AND_EXPR, list_make2(level->jointree->quals, condition), -1);
@@ -415,7 +501,17 @@ weir_recompute_build(ViewShape *shape)
 	Recompute  *recompute = shape->recompute;
 
 	recompute->hashed = can_hash(recompute);
-	recompute->touched = touched_query(recompute);
+	if (shape->tables)
+	{
+		recompute->all = copyObject(shape->query);
+		(void) use_kept_rows(recompute->all, recompute, 0);
+	}
+	if (shape->tables && recompute->keys == NIL)
+	{
+		shape->partial = shape->query;
+		return;
+	}
+	recompute->touched = recompute->joined ? joined_touched_query(recompute) : touched_query(recompute);
 	if (!recompute->from_result)
 		recompute->rows = rows_of_touched_keys(shape);
 	shape->partial = recompute->touched;

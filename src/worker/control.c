@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "view/apply.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -155,7 +156,7 @@ lock_view(Oid relid)
 	ListCell   *lc;
 
 	weir_check_owner(relid);
-	foreach(lc, list_copy(view->streams))
+	foreach(lc, weir_view_base_streams(view))
 		LockRelationOid(lfirst_oid(lc), ShareLock);
 	return weir_view_require(relid);
 }
@@ -209,6 +210,7 @@ resume_stream(Oid relid)
 		if (view->status == VIEW_RUNNING)
 			attach_inserts(view, stream);
 	}
+	weir_cascade_run(false);
 }
 
 static void
@@ -227,6 +229,8 @@ resume_view(Oid relid)
 		if (!stream->paused)
 			attach_inserts(view, stream);
 	}
+	weir_cascade_resume(view);
+	weir_cascade_run(false);
 }
 
 /* weir.pause(regclass) → void */

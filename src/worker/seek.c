@@ -26,6 +26,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -354,6 +355,7 @@ rebuild(Seek *seek)
 
 	foreach(lc, list_copy(weir_view_oids_of_stream(stream->relid)))
 		rebuild_view(stream, lfirst_oid(lc));
+	weir_cascade_run(false);
 
 	/* a paused view begins where the stream does, and with the first INSERTed row that is kept */
 	weir_catalog_open(&scope);

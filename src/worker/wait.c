@@ -57,7 +57,7 @@ check_standing(Stream *stream)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream %s is paused", stream->name),
 				 errhint("SELECT weir.resume('%s');", stream->name)));
-	foreach(lc, weir_view_oids_of_stream(stream->relid))
+	foreach(lc, weir_view_oids_over(stream->relid))
 	{
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
