@@ -396,21 +396,23 @@ weir_pending_error(Sink *sink, const char *error, bool refused, int bad_record)
 	weir_catalog_close(&scope);
 }
 
+/* Sinks whose trigger is gone, with nothing left to send. */
+#define DONE_WITH \
+	"s.trigger IS NOT NULL AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.oid = s.trigger)" \
+	" AND NOT EXISTS (SELECT FROM weir.outbox o LEFT JOIN weir.sink_progress p ON p.sink = o.sink" \
+	"  WHERE o.sink = s.id AND NOT COALESCE(pg_visible_in_snapshot(o.xid, p.done)" \
+	"   OR (o.seq <= p.seq AND pg_visible_in_snapshot(o.xid, p.target)), false))"
+
 void
 weir_pending_sweep(void)
 {
 	CatalogScope scope;
 
 	weir_catalog_open(&scope);
-	(void) weir_catalog_exec("SELECT FROM weir.sink s WHERE trigger IS NOT NULL"
-							 " AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.oid = s.trigger) LIMIT 1");
+	(void) weir_catalog_exec("SELECT FROM weir.sink s WHERE " DONE_WITH " LIMIT 1");
 	if (SPI_processed > 0)
 	{
-		(void) weir_catalog_exec("DELETE FROM weir.sink s WHERE trigger IS NOT NULL"
-								 " AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.oid = s.trigger)"
-								 " AND NOT EXISTS (SELECT FROM weir.outbox o LEFT JOIN weir.sink_progress p ON p.sink = o.sink"
-								 "  WHERE o.sink = s.id AND NOT COALESCE(pg_visible_in_snapshot(o.xid, p.done)"
-								 "   OR (o.seq <= p.seq AND pg_visible_in_snapshot(o.xid, p.target)), false))");
+		(void) weir_catalog_exec("DELETE FROM weir.sink s WHERE " DONE_WITH);
 		(void) weir_catalog_exec("DELETE FROM weir.sink_progress p"
 								 " WHERE NOT EXISTS (SELECT FROM weir.sink s WHERE s.id = p.sink)");
 	}

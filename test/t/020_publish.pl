@@ -247,6 +247,20 @@ sent('the right address is followed', "sink = 'public.plain.ins'");
 $node->safe_psql('postgres', 'DROP TABLE item');
 $node->safe_psql('postgres', 'INSERT INTO plain VALUES (4, 40)');
 eventually($node, "SELECT count(*) FROM weir.stat_sinks WHERE topic = '$topic' AND sink LIKE 'dropped%'", 'the sink of a dropped table goes', 0);
+
+# One that cannot be sent any more waits for weir.discard, and keeps nobody busy.
+$node->safe_psql('postgres', <<SQL);
+CREATE SERVER gone FOREIGN DATA WRAPPER weir_kafka OPTIONS (bootstrap_servers '127.0.0.1:$port');
+CREATE TABLE left_over (id int PRIMARY KEY);
+CREATE TRIGGER pub AFTER INSERT ON left_over FOR EACH ROW EXECUTE FUNCTION weir.publish('gone', 'gone');
+INSERT INTO left_over VALUES (1);
+DROP TABLE left_over;
+DROP SERVER gone CASCADE;
+SQL
+eventually($node, "SELECT error FROM weir.stat_sinks WHERE server = 'gone'", 'what is left of a dropped server is shown', 'server "gone" does not exist');
+eventually($node, "SELECT bool_and(now() - state_change > '1 s') FROM pg_stat_activity WHERE backend_type IN ('weir worker', 'weir publisher')",
+	'and the processes are at rest');
+
 $node->safe_psql('postgres', 'DROP EXTENSION weir CASCADE');
 $node->safe_psql('postgres', "SELECT 1");
 
