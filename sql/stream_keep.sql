@@ -52,4 +52,15 @@ ALTER TABLE ev SET (weir.keep = '1 min');
 INSERT INTO ev (id, k, at) VALUES (2001, 'x', '2026-01-01 06:00:01');
 SELECT id FROM ev;
 
+-- the session's time zone has no part in it
+SET timezone = 'Asia/Tokyo';
+CREATE TABLE tz (at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.keep = '1 day');
+CREATE MATERIALIZED VIEW tz_minutes WITH (weir.continuous) AS SELECT window_start, count(*) FROM tz, tumble(at, '1 minute') GROUP BY window_start;
+INSERT INTO tz SELECT timestamptz '2026-01-01 00:00Z' + i * interval '1 minute' FROM generate_series(0, 120) i;
+ALTER TABLE tz SET (weir.keep = '20 min');
+SELECT count(*), min(at) AT TIME ZONE 'UTC' AS first FROM tz;
+REFRESH MATERIALIZED VIEW tz_minutes;
+SELECT count(*), sum(count) FROM tz_minutes;
+SELECT * FROM weir.verify('tz_minutes');
+
 DROP SCHEMA sk CASCADE;

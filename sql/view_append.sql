@@ -74,7 +74,14 @@ TRUNCATE f_join;
 INSERT INTO f_join VALUES (1, 'mine');
 UPDATE u_grouped SET n = 0;
 
--- weir.keep on a view: rows go as the data moves on; states with them
+-- weir.keep on a view: rows go as the data moves on; states with them. The expirer deletes them.
+CREATE PROCEDURE gone(rows text) LANGUAGE plpgsql AS $$
+  DECLARE started timestamptz := clock_timestamp(); there boolean := true; BEGIN
+    WHILE there LOOP
+      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', rows) INTO there;
+      IF clock_timestamp() > started + interval '60 s' THEN RAISE '% still there', rows; END IF;
+      PERFORM weir.wait('view_append.a');
+    END LOOP; END $$;
 CREATE MATERIALIZED VIEW k_rows WITH (weir.continuous, weir.keep = '5 min') AS SELECT ts, id FROM a;
 CREATE MATERIALIZED VIEW k_groups WITH (weir.continuous, weir.keep = '5 min') AS
   SELECT k, window_end, count(*) AS n, avg(v) AS m FROM a, tumble(ts, '1 min') GROUP BY k, window_end;
@@ -82,6 +89,9 @@ CREATE MATERIALIZED VIEW k_start WITH (weir.continuous, weir.keep = '5 min') AS
   SELECT window_start, count(*) AS n FROM a, tumble(ts, '1 min') GROUP BY window_start;
 INSERT INTO a (id, k, ts) VALUES (2000, 'x', '2026-01-01 00:07:30Z');
 INSERT INTO a (id, k, ts) VALUES (2001, 'x', '2026-01-01 00:08:00Z');
+CALL gone($$k_rows WHERE ts <= '2026-01-01 00:03:00Z'$$);
+CALL gone($$k_groups WHERE window_end <= '2026-01-01 00:03:00Z'$$);
+CALL gone($$k_start WHERE window_start <= '2026-01-01 00:03:00Z'$$);
 SELECT min(ts), max(ts), count(*) FROM k_rows;
 SELECT * FROM k_groups ORDER BY window_end, k;
 SELECT * FROM k_start ORDER BY 1;
@@ -89,6 +99,7 @@ SELECT * FROM weir.verify('k_groups') UNION ALL SELECT * FROM weir.verify('k_sta
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'view_append' AND tablename IN ('k_rows', 'k_groups', 'k_start') ORDER BY indexname;
 ALTER MATERIALIZED VIEW k_start SET (weir.keep = '1 min');
 INSERT INTO a (id, k, ts) VALUES (2001, 'x', '2026-01-01 00:09:00Z');
+CALL gone($$k_start WHERE window_start <= '2026-01-01 00:08:00Z'$$);
 SELECT * FROM k_start ORDER BY 1;
 ALTER MATERIALIZED VIEW k_start RESET (weir.keep);
 INSERT INTO a (id, k, ts) VALUES (2001, 'x', '2026-01-01 00:30:00Z');

@@ -47,6 +47,12 @@ extern void weir_expire_prepared_committed(void);
 /* Tells the expirer of a committed row that is due then; in expirer.c. */
 extern void weir_expire_tell(TimestampTz due);
 
+/* views.c: continuous views with weir.keep. */
+extern bool weir_expire_has_views(void);
+extern bool weir_expire_views_reload(void);
+extern void weir_expire_views_told(void);
+extern TimestampTz weir_expire_views_run(void);
+
 /* The expirer's work, in a process that worker.c has set up; returns when it is to end. */
 extern void weir_expirer_run(void);
 

@@ -1,8 +1,8 @@
 /*
  * expirer.c
- *	  The process that deletes rows of tables with weir.expires.
+ *	  The process that deletes rows of tables with weir.expires, and of views with weir.keep (views.c).
  *
- * One per database that has such tables; worker.c sets it up. It waits on its latch, with a timer
+ * One per database that has such tables or views; worker.c sets it up. It waits on its latch, with a timer
  * for the earliest row that is due, and has none if no row is. Who commits a row that is due
  * earlier wakes it (weir_expire_tell). A look at a table is one transaction: the earliest time, and if that has
  * come, one DELETE of at most PIECE_ROWS rows, as the table's owner and security-restricted. So triggers and
@@ -76,6 +76,7 @@ typedef struct ExpiringTable
 } ExpiringTable;
 
 static List *tables = NIL;		/* of ExpiringTable *, in worker.cxt */
+static bool has_views = false;	/* views with weir.keep */
 static uint64 generation = 0;	/* of the catalog when tables was read */
 static bool hub_shared = false; /* another database's expirer may take what was meant for us */
 
@@ -421,6 +422,7 @@ reload_body(void *arg)
 		table->gone = false;
 		table->look_at = GetCurrentTimestamp();
 	}
+	has_views = weir_expire_views_reload();
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("DELETE FROM weir.expire_state s WHERE NOT EXISTS"
 							 " (SELECT FROM pg_trigger t WHERE t.tgrelid = s.relation"
@@ -560,6 +562,7 @@ look_everywhere(void)
 		if (!table->stuck)
 			table->look_at = GetCurrentTimestamp();
 	}
+	weir_expire_views_told();
 }
 
 void
@@ -582,9 +585,10 @@ weir_expirer_run(void)
 			look_everywhere();
 		if (generation != weir_generation() && !reload())
 			wait_until(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACKOFF_MIN));
-		if (worker.leave || !weir_enabled || (tables == NIL && say_unwanted()))
+		if (worker.leave || !weir_enabled || (tables == NIL && !has_views && say_unwanted()))
 			break;
 		next = look_at_tables();
+		next = Min(next, weir_expire_views_run());
 		hear_earlier(next);
 		if (next > GetCurrentTimestamp() && generation == weir_generation() && !ShutdownRequestPending)
 			wait_until(next);

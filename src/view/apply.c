@@ -464,8 +464,8 @@ typedef struct ApplyResult
 } ApplyResult;
 
 /*
- * Rows of the view expire in steps of a twentieth of weir.keep, at least a second: one
- * DELETE by index now and then, not with every batch.
+ * Rows of the view expire in steps of a twentieth of weir.keep, at least a second: the
+ * expirer is told now and then, not with every batch.
  */
 static bool
 time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
@@ -634,8 +634,11 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 	}
 	if (delta && time_to_expire(view, plan, delta->stream_time))
 	{
-		result->changed += weir_view_expire(view, delta->stream_time);
 		plan->expired = delta->stream_time;
+		if (plan->sessions)
+			result->changed += weir_view_expire(view, delta->stream_time);
+		else
+			weir_stat_view_time(view->relid, delta->stream_time);
 		if (plan->sessions && !plan->sessions->rule.finals)
 			purge_sessions(plan, weir_view_keep_limit(view, delta->stream_time));
 	}

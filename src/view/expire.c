@@ -2,8 +2,9 @@
  * expire.c
  *	  Rows of a view that weir.keep no longer covers.
  *
- * apply ⇒ expire. One DELETE over an index, as the owner, in the batch's
- * transaction; users' DELETE triggers see it. The states go with their rows.
+ * What is too old, the condition and the index to find it. The expirer deletes it (expire/views.c); of a
+ * view of sessions, whose rows a batch may still touch, one DELETE over the index in the
+ * batch's transaction. The states go with their rows.
  */
 #include "postgres.h"
 

@@ -183,7 +183,7 @@ tell_needs(void)
 	weir_catalog_open(&scope);
 	publishes = weir_catalog_exec("SELECT FROM weir.sink LIMIT 1") > 0;
 	weir_catalog_close(&scope);
-	expires = weir_expire_tables() != NIL;
+	expires = weir_expire_tables() != NIL || weir_expire_has_views();
 	if (slot->publishes == publishes && slot->expires == expires)
 		return;
 	LWLockAcquire(weir_shared->lock, LW_EXCLUSIVE);

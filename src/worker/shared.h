@@ -27,6 +27,8 @@ extern void weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 							 TimestampTz stream_time);
 extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 						   int64 dead_letters, int64 busy_us);
+extern void weir_stat_view_time(Oid view, TimestampTz stream_time);
+extern TimestampTz weir_stat_view_stream_time(Oid view);	/* DT_NOBEGIN: not told since the server's start */
 /*
  * weir_stat_silent_since returns when the last rows of a partition arrived, or else when reading it
  * began; 0: unknown. *high: its end when last heard of, 0 if unknown.

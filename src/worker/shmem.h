@@ -173,6 +173,7 @@ typedef struct ViewStat
 	int64		busy_us;
 	TimestampTz last_batch_at;	/* 0: none yet */
 	TimestampTz stats_reset;
+	TimestampTz stream_time;	/* of views with weir.keep; 0: not told */
 } ViewStat;
 
 /* What happened to a view, to be added to its statistics. */
@@ -184,6 +185,7 @@ typedef struct ViewCounts
 	int64		dead_letters;
 	int64		batches;
 	int64		busy_us;
+	TimestampTz stream_time;	/* the highest that a batch came to; 0: not told */
 } ViewCounts;
 
 extern HTAB *weir_partition_stats;

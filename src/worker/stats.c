@@ -326,9 +326,32 @@ weir_stat_view_add(Oid view, const ViewCounts *counts)
 	stat->dead_letters += counts->dead_letters;
 	stat->batches += counts->batches;
 	stat->busy_us += counts->busy_us;
+	if (counts->stream_time != 0 && (stat->stream_time == 0 || stat->stream_time < counts->stream_time))
+		stat->stream_time = counts->stream_time;
 	stat->last_batch_at = now;
 	SpinLockRelease(&stat->mutex);
 	LWLockRelease(weir_shared->stats_lock);
+}
+
+TimestampTz
+weir_stat_view_stream_time(Oid view)
+{
+	ViewKey		key = {0};
+	ViewStat   *stat;
+	TimestampTz result = 0;
+
+	key.dboid = MyDatabaseId;
+	key.view = view;
+	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
+	stat = hash_search(weir_view_stats, &key, HASH_FIND, NULL);
+	if (stat)
+	{
+		SpinLockAcquire(&stat->mutex);
+		result = stat->stream_time;
+		SpinLockRelease(&stat->mutex);
+	}
+	LWLockRelease(weir_shared->stats_lock);
+	return result == 0 ? DT_NOBEGIN : result;
 }
 
 void

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "expire/expire.h"
 #include "utils/memutils.h"
 #include "worker/shmem.h"
 #include "worker/shared.h"
@@ -31,6 +32,8 @@ add(ViewCounts *to, const ViewCounts *from)
 	to->dead_letters += from->dead_letters;
 	to->batches += from->batches;
 	to->busy_us += from->busy_us;
+	if (from->stream_time != 0 && (to->stream_time == 0 || to->stream_time < from->stream_time))
+		to->stream_time = from->stream_time;
 }
 
 static PendingCounts *
@@ -51,6 +54,7 @@ find(Oid view, int level)
 static void
 xact_ended(XactEvent event, void *arg)
 {
+	bool		expires = false;
 	ListCell   *lc;
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
@@ -61,10 +65,15 @@ xact_ended(XactEvent event, void *arg)
 		{
 			PendingCounts *entry = lfirst(lc);
 
+			if (event == XACT_EVENT_PREPARE)
+				entry->counts.stream_time = 0;	/* it may still be rolled back, and what expired would be gone */
 			weir_stat_view_add(entry->view, &entry->counts);
+			expires |= entry->counts.stream_time != 0;
 		}
 	}
 	pending = NIL;
+	if (expires)
+		weir_expire_tell(DT_NOBEGIN);	/* rows of views may have become too old */
 }
 
 static void
@@ -92,13 +101,10 @@ subxact_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent
 	}
 }
 
-/* weir_stat_view counts what this transaction did to a view: nothing of it if it is rolled back. */
-void
-weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
-			   int64 dead_letters, int64 busy_us)
+static void
+note(Oid view, const ViewCounts *counts)
 {
 	static bool registered = false;
-	ViewCounts	counts = {rows_in, rows_changed, late, dead_letters, 1, busy_us};
 	PendingCounts *entry = find(view, GetCurrentTransactionNestLevel());
 
 	if (weir_shared == NULL)
@@ -119,5 +125,24 @@ weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 		pending = lappend(pending, entry);
 		MemoryContextSwitchTo(old);
 	}
-	add(&entry->counts, &counts);
+	add(&entry->counts, counts);
+}
+
+/* weir_stat_view counts what this transaction did to a view: nothing of it if it is rolled back. */
+void
+weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
+			   int64 dead_letters, int64 busy_us)
+{
+	ViewCounts	counts = {rows_in, rows_changed, late, dead_letters, 1, busy_us};
+
+	note(view, &counts);
+}
+
+/* weir_stat_view_time tells, once this transaction is committed, how far a batch has brought a view. */
+void
+weir_stat_view_time(Oid view, TimestampTz stream_time)
+{
+	ViewCounts	counts = {.stream_time = stream_time};
+
+	note(view, &counts);
 }
