@@ -256,6 +256,17 @@ put_late(SessionRun *run, SessionRow *row)
 	run->work->nlate++;
 }
 
+/* The slot keeps a row that was read from a file, beyond the key at hand. */
+static bool
+next_behind(SessionRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->outer);
+	bool		found = tuplestore_gettupleslot(run->input, true, false, run->behind);
+
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 static void
 pass_on(SessionRun *run)
 {
@@ -265,7 +276,7 @@ pass_on(SessionRun *run)
 		Session    *session;
 		int64		end;
 
-		if (!tuplestore_gettupleslot(run->input, true, false, run->behind))
+		if (!next_behind(run))
 			elog(ERROR, "rows of sessions are fewer than they were");
 		if (row->session < 0)
 		{

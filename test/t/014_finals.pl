@@ -76,6 +76,39 @@ wait_for($node, 'c2');
 rows("SELECT string_agg(ms(window_start) || '=' || n, ' ' ORDER BY window_start) FROM c2_view",
 	'6000=1 7000=1 8000=1 9000=2 10000=2 11000=1 12000=1 13000=1', 'C2');
 
+# sessions, of the rows as they are and as finals
+my $session = "SELECT window_start, window_end, k, count(*) AS n, max(v) AS m FROM %s, session(ts, '30 s') GROUP BY 1, 2, 3";
+my $sessions = "SELECT string_agg(format('%%s[%%s..%%s]=%%s/%%s', k, ms(window_start), ms(window_end) - 30000, n, m), ' ' ORDER BY k, window_start) FROM %s";
+$topic = stream('c3', "weir.idle_timeout = 'off', weir.keep = '10 days'");
+view('c3_view', "weir.emit = 'changes'", sprintf $session, 'c3');
+put($topic, [ 0, 'k0', 0 ], [ 70010, 'k0', 1 ], [ 10009, 'k0', 5 ], [ 10010, 'k0', 6 ], [ 10009, 'k1', 100 ], [ 10010, 'k1', 101 ],
+	[ 86412022, 'k1', 200 ], [ 60000, 'k1', 200 ]);
+wait_for($node, 'c3');
+rows((sprintf $sessions, 'c3_view'),
+	'k0[0..10010]=3/6 k0[70010..70010]=1/1 k1[10009..10010]=2/101 k1[60000..60000]=1/200 k1[86412022..86412022]=1/200', 'C3');
+put($topic, [ 40010, 'k0', 2 ]);
+wait_for($node, 'c3');
+rows((sprintf $sessions, 'c3_view'),
+	'k0[0..70010]=5/6 k1[10009..10010]=2/101 k1[60000..60000]=1/200 k1[86412022..86412022]=1/200', 'C3: one more row, and two are one');
+rows("SELECT final->>'n' FROM log WHERE view = 'c3_view' ORDER BY n DESC LIMIT 2", "5\n", 'C3: the absorbed one is deleted, the other updated');
+verified($node, 'c3_view');
+
+$topic = stream('c4', "weir.idle_timeout = 'off'");
+view('c4_view', "weir.emit = 'changes'", sprintf $session, 'c4');
+view('c4_final', "weir.emit = 'final'", sprintf $session, 'c4');
+put($topic, [ 0, 'k0', 1 ], [ 10000, 'k0', 2 ], [ 10000, 'k1', 3 ], [ 40000, 'k1', 4 ]);
+wait_for($node, 'c4');
+rows((sprintf $sessions, 'c4_view'), 'k0[0..10000]=2/2 k1[10000..40000]=2/4', 'C4: the gap is inclusive');
+put($topic, [ 40000, 'k0', 5 ], [ 70000, 'k2', 6 ]);
+wait_for($node, 'c4');
+rows((sprintf $sessions, 'c4_final'), '', 'C4b: nothing has closed');
+put($topic, [ 70001, 'k2', 7 ], [ 70000, 'k0', 8 ]);
+wait_for($node, 'c4');
+rows((sprintf $sessions, 'c4_final'), 'k0[0..40000]=3/5 k1[10000..40000]=2/4', 'C4b: strictly behind it');
+rows("SELECT \"offset\", reason FROM weir.late_rows WHERE view = 'c4_final'::regclass", '7|within the gap of a closed session', 'C4b: and then it takes nothing');
+verified($node, 'c4_view');
+verified($node, 'c4_final');
+
 $topic = stream('c5', "weir.idle_timeout = 'off'");
 view('c5_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM c5, tumble(ts, '2 ms') GROUP BY 1, 2");
 put($topic, [ 0, 'k1' ], [ 1, 'k1' ]);
@@ -107,9 +140,11 @@ $topic = stream('c10', "weir.idle_timeout = '1 s'");
 view('c10_view', "weir.emit = 'final'", "SELECT window_start, k, count(*) AS n FROM c10, tumble(ts, '2 ms') GROUP BY 1, 2");
 view('c10_median', "weir.emit = 'final'",
 	"SELECT window_start, percentile_disc(0.5) WITHIN GROUP (ORDER BY v) AS median FROM c10, tumble(ts, '2 ms') GROUP BY 1");
+view('c10_session', "weir.emit = 'final'", "SELECT window_start, window_end - interval '2 ms' + interval '30 s' AS window_end, k, count(*) AS n, max(v) AS m FROM c10, session(ts, '2 ms') w GROUP BY 1, w.window_end, 3");
 put($topic, [ 0, 'k1', 7 ], [ 1, 'k1', 9 ]);
 wait_for($node, 'c10');
 eventually($node, 'SELECT n FROM c10_view', 'C10: closed by the clock', '2');
+eventually($node, (sprintf $sessions, 'c10_session'), 'C10: a session closes by the clock', 'k1[0..1]=2/9');
 eventually($node, 'SELECT median FROM c10_median', 'C10: also where the kept rows are asked', '7');
 
 # an idle partition does not hold the others back; what it brings later is late
@@ -189,6 +224,13 @@ CREATE MATERIALIZED VIEW sales WITH (weir.continuous, weir.emit = 'final') AS
 CREATE MATERIALIZED VIEW medians WITH (weir.continuous, weir.emit = 'final') AS
   SELECT window_start, percentile_disc(0.5) WITHIN GROUP (ORDER BY amount) AS median, count(DISTINCT city) AS cities
   FROM orders, tumble(ordered_at, '1 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW visits WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, city, count(*) AS orders, sum(amount) AS revenue
+  FROM orders, session(ordered_at, '100 ms') WHERE order_id % 1000 < 300 GROUP BY 1, 2, 3;
+CREATE TABLE visits_log AS SELECT * FROM visits WITH NO DATA;
+CREATE FUNCTION log_visit() RETURNS trigger LANGUAGE plpgsql AS
+  \$\$ BEGIN INSERT INTO public.visits_log SELECT new.*; RETURN NULL; END \$\$;
+CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON visits FOR EACH ROW EXECUTE FUNCTION log_visit();
 CREATE TABLE log AS SELECT * FROM sales WITH NO DATA;
 CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS
   \$\$ BEGIN INSERT INTO public.log SELECT new.*; RETURN NULL; END \$\$;
@@ -225,10 +267,19 @@ SQL
 		  . ") o, tumble(ordered_at, '1 s') WHERE window_end <= timestamptz '2024-01-01 00:00:00+00' + interval '1 ms' * ($messages - 4) GROUP BY 1",
 		"$name: so do those that are made of the kept rows");
 
+	my $visits = 'SELECT min(ordered_at), max(ordered_at) + interval \'100 ms\', city, count(*), sum(amount) FROM (' . fill_sql($messages)
+	  . ') o WHERE order_id % 1000 < 300 GROUP BY order_id / 1000, city';
+	my $closed_visits = "$visits HAVING max(ordered_at) + interval '100 ms' < timestamptz '2024-01-01 00:00:00+00' + interval '1 ms' * ($messages - 4)";
+	same($at, 'visits', $closed_visits, "$name: and the sessions");
+	same($at, 'visits_log', $closed_visits, "$name: each seen once");
+
 	# the last window closes by the clock
 	$at->safe_psql('postgres', "ALTER TABLE orders SET (weir.idle_timeout = '1 s')");
 	eventually($at, 'SELECT sum(orders) FROM sales', "$name: the last window closes by the clock", $messages);
 	same($at, 'log', 'TABLE sales', "$name: and is seen once");
+	eventually($at, 'SELECT sum(orders) FROM visits', "$name: so does the last session", $messages * 3 / 10);
+	same($at, 'visits', $visits, "$name: all sessions are there");
+	same($at, 'visits_log', $visits, "$name: each seen once");
 	is($at->safe_psql('postgres', 'SELECT count(*) FROM weir.dead_letters'), '0', "$name: no dead letters");
 	$at->stop;
 	return;
