@@ -98,11 +98,18 @@ start_postgres() {
 
 psql() { "${psql[@]}" "$@"; }
 
+# end PID...: ends these processes. (bash's own wait can hang in a trap that interrupts another wait.)
+end() {
+	local pid
+
+	for pid in "$@"; do
+		! kill "$pid" 2> /dev/null || timeout 10 tail -s 0.1 --pid="$pid" -f /dev/null || kill -KILL "$pid" || true
+	done
+}
+
 stop_all() {
 	[ ! -e "$work/postgres/data/postmaster.pid" ] || as_user "$bindir/pg_ctl" -D "$work/postgres/data" -m immediate stop > /dev/null 2>&1 || true
-	if [ -e "$work/broker.pid" ] && kill "$(cat "$work/broker.pid")" 2> /dev/null; then
-		timeout 10 tail --pid="$(cat "$work/broker.pid")" -f /dev/null || true
-	fi
+	[ ! -e "$work/broker.pid" ] || end "$(cat "$work/broker.pid")"
 	[ ! -e "$work/kafka/pid" ] || as_user "$work/src/test/kafka/broker" kill "$work/kafka" || true
 	cd /
 	rm -rf "$work"
