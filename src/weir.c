@@ -24,6 +24,7 @@ int			weir_max_partitions = 1024;
 int			weir_max_databases = 16;
 int			weir_outbox_limit = 1024 * 1024;
 bool		weir_preloaded = false;
+bool		weir_fast_grouping = true;
 
 /* The size of shared memory: PostgreSQL refuses such settings once the server runs. */
 static void
@@ -70,6 +71,10 @@ define_settings(void)
 							"Most space that changes on their way to Kafka may take; then streams stop reading and other writers get an error.",
 							NULL, &weir_outbox_limit, 1024 * 1024, 1024, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomBoolVariable("weir.fast_grouping",
+							 "Groups new rows by weir's own plan node where it can; off: by the executor's, for comparison.",
+							 NULL, &weir_fast_grouping, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("weir");
 }
 
@@ -87,6 +92,7 @@ _PG_init(void)
 	weir_expire_init();
 	weir_stream_am_init();
 	weir_delta_scan_init();
+	weir_group_init();
 	weir_view_init();
 	weir_capture_init();
 }

@@ -48,6 +48,7 @@ extern int	weir_dead_letter_limit; /* weir.dead_letter_limit: rows kept per stre
 extern int	weir_max_partitions;	/* weir.max_partitions: slots for statistics */
 extern int	weir_max_databases;		/* weir.max_databases */
 extern int	weir_outbox_limit;		/* weir.outbox_limit, kB */
+extern bool weir_fast_grouping;		/* weir.fast_grouping */
 extern bool weir_preloaded;			/* loaded by shared_preload_libraries */
 
 /* Initialisers, called by _PG_init in this order. */
@@ -58,6 +59,7 @@ extern void weir_sink_init(void);		/* sink/sinks.c; before the next, whose callb
 extern void weir_expire_init(void);		/* expire/trigger.c: transaction callback */
 extern void weir_stream_am_init(void);	/* delta/stream_am.c: transaction callbacks */
 extern void weir_delta_scan_init(void);	/* delta/scan.c: planner hook */
+extern void weir_group_init(void);	/* view/group_plan.c: plan node */
 extern void weir_view_init(void);		/* view/apply.c: caches, invalidation callbacks */
 extern void weir_capture_init(void);	/* view/capture.c: transaction callbacks */
 

@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "decode/numeric_layout.h"
 #include "utils/numeric.h"
 
 /* Powers of ten that a double holds exactly; a float those up to 10^10. */
@@ -264,17 +265,9 @@ weir_convert_float4(Converter *self, const JsonField *value, Datum *datum)
 
 /*
  * numeric_from_decimal builds a numeric of at most 18 digits without its
- * input function. The layout is that of a short numeric as it stands on disk
- * (numeric.c: NUMERIC_SHORT), which no release can change without breaking
- * pg_upgrade: a header with sign, display scale and weight, then digits to
- * the base 10000, without zeros at either end.
+ * input function, in the short form of numeric_layout.h.
  */
 #define NUMERIC_DIGITS_MAX	6	/* 18 decimal digits, the point anywhere between */
-#define SHORT_NUMERIC		0x8000
-#define SHORT_NEGATIVE		0x2000
-#define SHORT_SCALE_SHIFT	7
-#define SHORT_WEIGHT_SIGN	0x0040
-#define SHORT_WEIGHT_MASK	0x003F
 
 static Datum
 numeric_from_decimal(uint64 digits, int scale, int display_scale, bool negative)

@@ -269,8 +269,13 @@ void
 weir_delta_open(DeltaCursor *cursor, Delta *delta)
 {
 	cursor->delta = delta;
-	cursor->pointer = -1;
+	cursor->cxt = CurrentMemoryContext;
 	cursor->slot = NULL;
+	if (delta->spilled)
+	{
+		cursor->slot = MakeSingleTupleTableSlot(delta->desc, &TTSOpsMinimalTuple);
+		cursor->pointer = tuplestore_alloc_read_pointer(delta->spilled, EXEC_FLAG_REWIND);
+	}
 	weir_delta_rewind(cursor);
 }
 
@@ -279,7 +284,7 @@ weir_delta_rewind(DeltaCursor *cursor)
 {
 	cursor->block = cursor->delta->first;
 	cursor->row = 0;
-	if (cursor->pointer >= 0)
+	if (cursor->slot)
 	{
 		tuplestore_select_read_pointer(cursor->delta->spilled, cursor->pointer);
 		tuplestore_rescan(cursor->delta->spilled);
@@ -292,23 +297,6 @@ weir_delta_close(DeltaCursor *cursor)
 	if (cursor->slot)
 		ExecDropSingleTupleTableSlot(cursor->slot);
 	cursor->slot = NULL;
-}
-
-/* The cursor's place among the spilled rows, and none among those in memory. */
-static void
-select_spilled(DeltaCursor *cursor)
-{
-	Tuplestorestate *rows = cursor->delta->spilled;
-
-	if (cursor->pointer >= 0)
-		tuplestore_select_read_pointer(rows, cursor->pointer);
-	else
-	{
-		cursor->slot = MakeSingleTupleTableSlot(cursor->delta->desc, &TTSOpsMinimalTuple);
-		cursor->pointer = tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND);
-		tuplestore_select_read_pointer(rows, cursor->pointer);
-		tuplestore_rescan(rows);
-	}
 }
 
 void
@@ -324,9 +312,24 @@ weir_delta_skip(DeltaCursor *cursor, int64 nrows)
 		cursor->row += nrows;
 	else if (nrows > 0)
 	{
-		select_spilled(cursor);
+		tuplestore_select_read_pointer(cursor->delta->spilled, cursor->pointer);
 		tuplestore_skiptuples(cursor->delta->spilled, nrows, true);
 	}
+}
+
+/* The next row among the spilled ones. */
+static pg_noinline bool
+next_spilled(DeltaCursor *cursor)
+{
+	MemoryContext old = MemoryContextSwitchTo(cursor->cxt);
+	bool		found;
+
+	tuplestore_select_read_pointer(cursor->delta->spilled, cursor->pointer);
+	found = tuplestore_gettupleslot(cursor->delta->spilled, true, false, cursor->slot);
+	if (found)
+		slot_getallattrs(cursor->slot);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 bool
@@ -345,12 +348,8 @@ weir_delta_next(DeltaCursor *cursor, Datum **values, bool **isnull)
 		cursor->block = cursor->block->next;
 		cursor->row = 0;
 	}
-	if (delta->spilled == NULL)
+	if (cursor->slot == NULL || !next_spilled(cursor))
 		return false;
-	select_spilled(cursor);
-	if (!tuplestore_gettupleslot(delta->spilled, true, false, cursor->slot))
-		return false;
-	slot_getallattrs(cursor->slot);
 	*values = cursor->slot->tts_values;
 	*isnull = cursor->slot->tts_isnull;
 	return true;

@@ -9,6 +9,7 @@
 #include "access/tupdesc.h"
 #include "funcapi.h"
 #include "catalog/stream.h"
+#include "nodes/plannodes.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/queryenvironment.h"
@@ -69,10 +70,12 @@ typedef struct DeltaCursor
 	Delta	   *delta;
 	DeltaBlock *block;
 	int			row;			/* next one in block */
-	int			pointer;		/* of delta->spilled; -1: none yet */
+	MemoryContext cxt;
+	int			pointer;		/* of delta->spilled */
 	TupleTableSlot *slot;		/* of spilled rows */
 } DeltaCursor;
 
+/* What the cursor needs lives in CurrentMemoryContext; the delta must be complete. */
 extern void weir_delta_open(DeltaCursor *cursor, Delta *delta);
 extern void weir_delta_rewind(DeltaCursor *cursor);
 extern void weir_delta_skip(DeltaCursor *cursor, int64 nrows);
@@ -85,5 +88,6 @@ extern bool weir_delta_in_memory(const Delta *delta);
 /* scan.c: the delta as a relation of that name in a query; the delta of such a relation. */
 extern EphemeralNamedRelation weir_delta_relation(char *name, Delta *delta);
 extern Delta *weir_delta_find(QueryEnvironment *env, const char *name);
+extern bool weir_is_delta_scan(CustomScan *scan);	/* its custom_private begins with the relation's name */
 
 #endif							/* WEIR_DELTA_H */

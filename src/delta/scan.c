@@ -119,6 +119,12 @@ static const CustomPathMethods path_methods = {
 	.PlanCustomPath = plan_scan,
 };
 
+bool
+weir_is_delta_scan(CustomScan *scan)
+{
+	return scan->methods == &scan_methods;
+}
+
 /* Puts our scan in the place of the scan of a tuplestore. */
 static void
 replace_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)

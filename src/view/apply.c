@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
+#include "view/group.h"
 #include "view/join.h"
 #include "view/measure.h"
 #include "view/recompute.h"
@@ -402,6 +403,7 @@ plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	planned = pg_plan_query(tree, plan->text, 0, NULL);
 	PopActiveSnapshot();
+	weir_group_replace(planned);
 	planned->jitFlags = 0;		/* compiling costs more than a batch */
 	if (planned->transientPlan)
 		return planned;

@@ -8,10 +8,15 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 
 /* 1970-01-01 00:00 in microseconds since 2000-01-01 */
 #define WEIR_WINDOW_EPOCH \
 	((Timestamp) (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* weir.window_start(ts, size [, origin]) and its counterpart */
+extern PGDLLEXPORT Datum weir_window_start(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum weir_window_end(PG_FUNCTION_ARGS);
 
 /* Microseconds of an interval of days and times; raises unless it is positive. */
 extern int64 weir_window_length(const Interval *size);
