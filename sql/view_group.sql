@@ -86,16 +86,19 @@ SELECT count(*) FROM weir.verify('en');
 SELECT count(*) FROM weir.verify('ef');
 
 -- more groups than may be in memory; compressed keys
+SET log_temp_files = -1;
+CREATE TABLE compressed AS SELECT repeat('long ' || i, 1000) AS k FROM generate_series(1, 20) i;
+INSERT INTO compressed SELECT k || '' FROM compressed;
 SET work_mem = '64kB';
 SET hash_mem_multiplier = 1;
 SET client_min_messages = debug1;
-INSERT INTO e SELECT repeat('long ' || i, 1000), i, i FROM generate_series(1, 1000) i;
+INSERT INTO e SELECT repeat('long ' || i, 100), i, i FROM generate_series(1, 1000) i;
 SET client_min_messages = warning;
 RESET work_mem;
 RESET hash_mem_multiplier;
 SELECT count(*) FROM weir.verify('en');
 SET client_min_messages = debug1;
-INSERT INTO e SELECT repeat('long ' || i % 20, 10000), i, i FROM generate_series(1, 2000) i;
+INSERT INTO e SELECT k, i, i FROM compressed, generate_series(1, 50) i;
 SET client_min_messages = warning;
 SELECT count(*) FROM weir.verify('en');
 
