@@ -266,6 +266,15 @@ weir_compat_add_select(Query *query, RangeTblEntry *rte, AttrNumber attnum)
 #endif
 }
 
+/* From 16 on a column above outer joins says which of them may make it NULL (2489d76c4906). */
+static inline void
+weir_compat_set_nulling(Var *var, Bitmapset *joins)
+{
+#if PG_VERSION_NUM >= 160000
+	var->varnullingrels = joins;
+#endif
+}
+
 /* A query whose FROM items name no relations any more. 16: see above. */
 static inline void
 weir_compat_no_permissions(Query *query)

@@ -647,7 +647,7 @@ close_windows(Batch *batch)
 	{
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
-		if (view == NULL || view->status != VIEW_RUNNING || !weir_view_is_final(view))
+		if (view == NULL || view->status != VIEW_RUNNING || !weir_view_closes(view))
 			continue;
 		weir_close_guarded(view, batch->stream->relid, batch->target->partitions,
 						   batch->target->npartitions);
@@ -760,7 +760,7 @@ weir_ingest_inserted(Stream *stream, Delta *delta)
 			list_member_oid(view->detached_inserts, stream->relid))
 			continue;
 		weir_view_apply(view, delta);
-		if (weir_view_is_final(view))
+		if (weir_view_closes(view))
 		{
 			weir_close_view(view, stream->relid, &inserts, 1);
 			weir_request_maintenance();

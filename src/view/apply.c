@@ -564,7 +564,8 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 	}
 	planned = plan_for_size(plan, plan->close, plan->close_plans, nrows);
 	weir_measure_part("windows closed", true);
-	result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, false) :
+	result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, plan->exclusive) :
+		plan->exclusive ? weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
 		weir_run_plan(planned, plan->text, env, None_Receiver);
 	foreach(lc, deltas)
 		weir_delta_free(lfirst(lc));
@@ -622,7 +623,7 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 		planned = plan_for_size(plan, plan->tree, plan->plans, nrows);
 		weir_measure_part("statement", true);
 		if (plan->passes && !plan->close)
-			result->changed = weir_pass_run(view, planned, plan->text, env, false);
+			result->changed = weir_pass_run(view, planned, plan->text, env, plan->exclusive);
 		else
 			result->changed = plan->exclusive ?
 				weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
@@ -713,7 +714,7 @@ weir_view_apply(View *view, Delta *delta)
 
 	if (delta->nrows == 0)
 		return 0;
-	if (weir_view_is_final(view))
+	if (weir_view_closes(view))
 		result.times.closed = weir_close_lock(view);
 	apply_deltas(view, list_make1(delta), &result);
 	if (weir_view_is_final(view))

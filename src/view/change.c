@@ -133,7 +133,7 @@ weir_view_reset(View *view)
 
 	weir_cascade_reset(view);
 	empty_view(view, shape, 0, DT_NOBEGIN);
-	if (weir_view_is_final(view))
+	if (weir_view_closes(view))
 		weir_close_begin(view);
 	forget_start(view);
 	if (is_global(shape))
@@ -178,7 +178,7 @@ refresh_locked(View *view, bool skip_data)
 			weir_view_start_now(view);
 		else
 			(void) weir_view_fill(view, NULL);
-		if (weir_view_is_final(view) && !skip_data)
+		if (weir_view_closes(view) && !skip_data)
 			(void) weir_close_view(view, InvalidOid, NULL, 0);
 		return;
 	}

@@ -152,11 +152,7 @@ static void
 check_outer_join(JoinExpr *join, bool left, bool right, const char *name)
 {
 	if (left && right)
-	{
-		if (join->jointype != JOIN_INNER)
-			weir_refuse(name, "An outer join of two streams is not supported.", "Use an inner join.");
-		return;
-	}
+		return;					/* join.c */
 	if (join->jointype == JOIN_FULL && (left || right))
 		weir_refuse(name, "FULL JOIN with a stream: rows of the table without a match would have to go when a match arrives.",
 					"Use a LEFT JOIN with the stream on the left side.");

@@ -55,6 +55,12 @@ weir_view_is_final(View *view)
 	return strcmp(view->emit, "final") == 0;
 }
 
+bool
+weir_view_closes(View *view)
+{
+	return weir_view_is_final(view) || view->closes;
+}
+
 static bool
 is_at_close(View *view)
 {
@@ -108,6 +114,8 @@ weir_close_lock(View *view)
 	TimestampTz closed;
 
 	LockRelationOid(view->relid, RowExclusiveLock); /* before its row, as DROP does */
+	if (view->joins)
+		weir_run_take_turn(view->relid);	/* before its row, as INSERT does */
 	if (!read_row(view, "FOR UPDATE", &closed))
 		elog(ERROR, "final view %s has no row in weir.view_close", view->name);
 	return closed;
@@ -299,7 +307,8 @@ weir_close_mark(View *view, Stream *stream)
 
 /*
  * closing_time returns how far a view's windows close: the lowest of its
- * streams' watermarks, less their lateness. Views below it must have been closed before.
+ * streams' watermarks, less their lateness, and less what a join has rows wait for each other. Views below it
+ * must have been closed before.
  */
 static TimestampTz
 closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark *view_mark)
@@ -330,7 +339,7 @@ closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark 
 			view_mark->changes_at = mark.changes_at;
 		result = Min(result, plus(weir_upstream_watermark(view, below->relid), view->lateness, -1));
 	}
-	return result;
+	return TIMESTAMP_NOT_FINITE(result) ? result : result - weir_join_shift(view);
 }
 
 /* --- closing -------------------------------------------------------------------- */
@@ -470,6 +479,8 @@ first_open(View *view)
 
 	if (is_at_close(view))
 		return first_open_at_close(view);
+	if (view->closes)
+		return weir_join_first_open(view);
 	weir_view_scope_open(view, &scope);
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
@@ -522,7 +533,7 @@ weir_close_due(Oid relid)
 	Watermark	mark;
 	ListCell   *lc;
 
-	if (view == NULL || !weir_view_is_final(view) || view->status != VIEW_RUNNING)
+	if (view == NULL || !weir_view_closes(view) || view->status != VIEW_RUNNING)
 		return 0;
 	foreach(lc, weir_view_base_streams(view))
 		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
@@ -532,7 +543,8 @@ weir_close_due(Oid relid)
 	view = weir_view_get(relid);
 	if (view == NULL || view->status != VIEW_RUNNING)
 		return 0;
-	if (!read_row(view, "FOR UPDATE SKIP LOCKED", &closed))
+	if ((view->joins && !weir_run_try_turn(relid)) ||
+		!read_row(view, "FOR UPDATE SKIP LOCKED", &closed))
 		return TimestampTzPlusMilliseconds(now, LOCKED_RETRY);
 	weir_close_guarded(view, InvalidOid, NULL, 0);
 	weir_cascade_run(true);

@@ -13,6 +13,9 @@
 /* Has the view weir.emit = 'final'? */
 extern bool weir_view_is_final(View *view);
 
+/* Do rows of it come when a window closes, or when nothing can match them any more? */
+extern bool weir_view_closes(View *view);
+
 /*
  * weir_close_lock locks a final view until the end of the transaction, so that
  * no two transactions merge into it or close its windows at a time, and returns the time
@@ -61,6 +64,13 @@ extern TimestampTz weir_close_mark(View *view, Stream *stream);
  * kept rows; DT_NOEND: there are none. A stream that lags, or a view that is paused, holds it back.
  */
 extern TimestampTz weir_join_needs_from(Oid stream);
+
+/*
+ * Of a view that joins streams: how long rows wait for each other before they close, microseconds, 0 if they
+ * do not close; and the first of its rows that has not closed, DT_NOBEGIN if there is none.
+ */
+extern int64 weir_join_shift(View *view);
+extern TimestampTz weir_join_first_open(View *view);
 
 /* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
 extern void weir_close_begin(View *view);

@@ -297,10 +297,10 @@ static void
 insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
-	Oid			types[12] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID};
-	Datum		values[12];
-	char		nulls[12];
+	Oid			types[13] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID};
+	Datum		values[13];
+	char		nulls[13];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -320,10 +320,11 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[10] = settings;
 	values[11] = Int64GetDatum(shape->join_reach);
 	nulls[11] = shape->joins ? ' ' : 'n';
+	values[12] = BoolGetDatum(shape->closes);
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12)",
-							  12, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13)",
+							  13, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 
@@ -501,6 +502,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	weir_rewrite_check_settings(castNode(Query, stmt->query));
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
 							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
+	if (shape->closes && strcmp(options->unmatched, "at once") == 0)
+		weir_refuse(name, "weir.unmatched = 'at once' is not supported.", "Leave it out: rows without a match come when none can come any more.");
 	if (options->start && shape->joins)
 		weir_refuse(name, "weir.start: a join of streams needs the rows kept of each, as they were when the other's came.",
 					"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
@@ -528,7 +531,7 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_view_index_age(view);
 	if (shape->grouped && shape->keys == NIL)
 		(void) weir_view_apply_empty(view);
-	if (shape->finals)
+	if (shape->finals || shape->closes)
 		weir_close_begin(view);
 	if (options->start)
 		detach_to_beginning(view);
@@ -538,8 +541,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		rows = weir_view_fill(view, NULL);
 	else
 		weir_view_start_now(view);
-	if (shape->finals && !options->start && !stmt->into->skipData)
-		rows = weir_close_view(view, InvalidOid, NULL, 0);
+	if ((shape->finals || shape->closes) && !options->start && !stmt->into->skipData)
+		rows = (shape->finals ? 0 : rows) + weir_close_view(view, InvalidOid, NULL, 0);
 	if (qc && !stmt->into->skipData)
 		SetQueryCompletion(qc, CMDTAG_SELECT, rows);
 	return result;

@@ -168,6 +168,9 @@ weir_explain(PG_FUNCTION_ARGS)
 						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid) :
 									shape->session ? weir_session_close_statement(shape, view->relid, view->state_relid) :
 									weir_final_close_statement(shape, view->relid, view->state_relid)));
+	if (shape->closes)
+		appendStringInfo(&buf, "\nstatement for rows that find no match:\n%s",
+						 statement_text(weir_outer_statement(shape, view->relid, view->state_relid)));
 	put_lines(rsinfo, buf.data);
 	weir_view_scope_close(&scope);
 	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
@@ -591,6 +594,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	ViewScope	scope;
 	ViewShape  *shape;
 	Query	   *query;
+	Query	   *definition;
 	List	   *deltas = NIL;
 	TupleTableSlot *slot;
 	ListCell   *lc;
@@ -622,7 +626,10 @@ weir_verify(PG_FUNCTION_ARGS)
 	query = weir_statement_parse(verify_text(view, shape,
 											 table_column_names(view->relid, list_length(shape->query->targetList)),
 											 covered_condition(view, shape)));
-	weir_statement_splice(query, WEIR_QUERY, shape->finals ? weir_final_closed(shape) : copyObject(shape->query));
+	definition = shape->finals ? weir_final_closed(shape) : copyObject(shape->query);
+	if (shape->closes)
+		weir_outer_closed(definition);
+	weir_statement_splice(query, WEIR_QUERY, definition);
 	slot = run_over_kept_rows(view, shape, query, deltas, rsinfo->setResult);
 	ExecDropSingleTupleTableSlot(slot);
 	weir_view_scope_close(&scope);

@@ -383,6 +383,26 @@ late_condition(RangeTblEntry *delta, int rtindex, int64 microseconds)
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
+/*
+ * Is a row of the delta behind what an outer join has closed? Its partition had been idle,
+ * else it would be late by its own stream time.
+ */
+static Expr *
+closed_condition(RangeTblEntry *delta, int rtindex, JoinNode *node)
+{
+	Interval   *span = palloc0(sizeof(Interval));
+	Expr	   *from;
+
+	span->time = node->back;
+	from = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_MI_INTERVAL, TIMESTAMPTZOID,
+								 list_make2(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID),
+											makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
+													  IntervalPGetDatum(span), false, false)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(from, weir_final_time("closed_until")),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
 static Expr *
 is_not_true(Expr *arg)
 {
@@ -459,7 +479,7 @@ lateness_of(JoinFilter *filter, Stream *stream)
 
 	if (lateness)
 		return weir_interval_longest(lateness);
-	return filter->rule->final ? 0 : filter->shape->join_slack;
+	return filter->rule->final || filter->shape->closes ? 0 : filter->shape->join_slack;
 }
 
 static bool
@@ -484,11 +504,50 @@ filter_walker(Node *node, JoinFilter *filter)
 			continue;
 		stream = weir_stream_require(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
 		condition = late_condition(rte, i, filter->node->forward + lateness_of(filter, stream));
-		filter->late = lappend(filter->late, late_rows(query, i, condition));
+		filter->late = lappend(filter->late,
+							   late_rows(query, i, filter->shape->closes ?
+										 makeBoolExpr(OR_EXPR, list_make2(condition, closed_condition(rte, i, filter->node)), -1) :
+										 condition));
 		query->jointree->quals = (Node *) is_not_true(condition);
 		return false;
 	}
 	return query_tree_walker(query, filter_walker, filter, 0);
+}
+
+static bool
+closed_walker(Node *node, JoinNode *join_node)
+{
+	Query	   *query = (Query *) node;
+	int			i = 0;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, closed_walker, join_node);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		i++;
+		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
+			continue;
+		query->jointree->quals = (Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals,
+																			is_not_true(closed_condition(rte, i, join_node))), -1);
+		return false;
+	}
+	return query_tree_walker(query, closed_walker, join_node, 0);
+}
+
+/* weir_join_closed_late leaves such rows out where an item reads its delta, in place. */
+void
+weir_join_closed_late(JoinBounds *bounds, int item)
+{
+	for (int i = 0; i < bounds->n; i++)
+	{
+		if (bounds->nodes[i].item == item)
+			(void) closed_walker((Node *) bounds->nodes[i].query, &bounds->nodes[i]);
+	}
 }
 
 /* --- is enough kept? -------------------------------------------------------------------------- */
@@ -570,6 +629,8 @@ measure_reach(ViewShape *shape, List *joins)
 			shape->recompute->span = Max(shape->recompute->span, reach);
 			reach = 2 * reach + size;
 		}
+		if (shape->closes || shape->finals)
+			reach *= 2;			/* a row that closes, and what it may have met */
 		shape->join_reach = Max(shape->join_reach, reach);
 	}
 	foreach(lc, shape->streams)
@@ -602,6 +663,27 @@ unite_late(List *parts)
 	return query;
 }
 
+/* Outer joins: of two streams, with a bound, and nothing above that would have to change when rows close. */
+static void
+check_outer(ViewShape *shape, Query *join)
+{
+	JoinBounds *bounds = weir_join_bounds(join);
+
+	if (bounds->outer == JOIN_INNER)
+		return;
+	if (bounds->n != 2 || list_length(weir_join_items(join)) != 2)
+		weir_refuse(shape->name, "An outer join of more than two streams is not supported.",
+					"Make a view of the outer join of two, or use inner joins.");
+	if (!bounds->bounded)
+		weir_refuse(shape->name, "An outer join of streams needs a bound on their event times in its ON condition: else a row could always still find a match.",
+					"Add a condition such as r.ts BETWEEN l.ts - interval '10 s' AND l.ts + interval '10 s' to ON.");
+	if (shape->recompute || shape->finals)
+		weir_refuse(shape->name, "An outer join of streams below what cannot be merged, or with weir.emit = 'final', is not supported.",
+					"Use an inner join, or aggregates that have a combine function.");
+	shape->closes = true;
+	weir_outer_expose(join);
+}
+
 /*
  * weir_join_filter completes the shape of a view that joins streams: raises 0A000 if they do not keep
  * enough, leaves late rows out where deltas are read, and sets shape->late.
@@ -614,6 +696,8 @@ weir_join_filter(ViewShape *shape, LateRule *rule)
 	ListCell   *lc;
 
 	shape->exclusive = true;
+	foreach(lc, joins)
+		check_outer(shape, lfirst(lc));
 	measure_reach(shape, joins);
 	foreach(lc, shape->streams)
 		check_stream(&filter, weir_stream_require(lfirst_oid(lc)));

@@ -49,14 +49,25 @@ extern List *weir_join_items(Query *join);
 extern List *weir_join_find(Query *query);
 extern List *weir_join_order(Query *level);
 extern void weir_join_filter(ViewShape *shape, LateRule *rule);
+extern void weir_join_closed_late(JoinBounds *bounds, int item);
 extern void weir_join_prepare(ViewShape *shape);
 extern const char *weir_join_cost(ViewShape *shape);
+
+/* join_outer.c */
+extern void weir_outer_expose(Query *join);
+extern void weir_outer_pairs(Query *join);
+extern bool weir_outer_keeps(Query *join, int item);
+extern void weir_outer_unmatched(Query *join, int item);
+extern void weir_outer_closed(Query *query);
+extern Query *weir_outer_statement(ViewShape *shape, Oid result, Oid state);
 
 /* join_keep.c */
 extern int64 weir_join_shortest_keep(Stream *stream);
 
 /* join_delta.c */
 extern void weir_join_delta(Query *statement, Oid view);
+extern void weir_join_pairs(Query *statement);
+extern void weir_join_unmatched(Query *statement, Oid view);
 
 /* join_applied.c */
 typedef struct JoinApplied JoinApplied;

@@ -14,6 +14,9 @@
  * leaves out those of the batch, those that a paused view has not come to yet, and those
  * that the view refused.
  *
+ * Of an outer join the pairs are added so; when it closes rows without a match (join_outer.c), the same is
+ * done with the rows that close in the place of a delta.
+ *
  * Of the kept rows only those within the join's bounds around the batch are read, by the index on
  * event time. All conditions stay as they are.
  */
@@ -29,7 +32,15 @@
 #include "view/join.h"
 #include "view/recompute.h"
 
-static void delta_levels(Query *query, Oid view, int depth);
+/* What becomes of the joins of a statement. */
+typedef enum JoinVariant
+{
+	JOIN_DELTA,					/* what the batch at hand adds */
+	JOIN_PAIRS,					/* of an outer join: what has a match */
+	JOIN_UNMATCHED				/* of an outer join: what closes without a match */
+} JoinVariant;
+
+static void change_levels(Query *query, Oid view, JoinVariant variant, int depth);
 
 /* One term of the sum. */
 typedef struct Arm
@@ -38,6 +49,7 @@ typedef struct Arm
 	JoinBounds *bounds;			/* of the arm's own tree */
 	int			item;			/* the FROM item that is the delta */
 	List	   *sources;		/* of RangeTblEntry: the deltas in it, one per stream */
+	bool		closing;		/* the item is what closes, not a delta */
 } Arm;
 
 /* --- the span of a batch ------------------------------------------------------------ */
@@ -99,6 +111,11 @@ distance(Arm *arm, int node, int64 *before, int64 *after)
 	JoinBounds *bounds = arm->bounds;
 
 	*before = *after = PG_INT64_MIN;
+	if (bounds->nodes[node].item == arm->item)
+	{
+		*before = *after = 0;	/* what closes */
+		return;
+	}
 	for (int i = 0; i < bounds->n; i++)
 	{
 		if (bounds->nodes[i].item != arm->item)
@@ -135,6 +152,15 @@ column_list(RangeTblEntry *delta, const char *prefix)
 	return buf.data;
 }
 
+/* The first or the last time that rows of a node may have. */
+static char *
+limit_time(Arm *arm, bool first)
+{
+	if (arm->closing)
+		return first ? "weir.closed_until()" : "weir.closing_until()";
+	return batch_time(arm, first ? "min" : "max", first ? "weir_first_" : "weir_last_");
+}
+
 /* old or new rows of a stream, with the columns of its delta */
 static Query *
 rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
@@ -154,10 +180,10 @@ rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
 					 column_list(delta, "r."), weir_relation_name(stream->rows_relid), stream->relid);
 	if (before != JOIN_UNBOUNDED)
 		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) (SELECT %s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
-						 batch_time(arm, "min", "weir_first_"), before);
+						 limit_time(arm, true), before);
 	if (after != JOIN_UNBOUNDED)
 		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<=) (SELECT %s OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
-						 batch_time(arm, "max", "weir_last_"), after);
+						 limit_time(arm, false), after);
 	if (since)
 		appendStringInfo(&buf, "\n AND (%s)", since);
 	if (with_delta)
@@ -167,9 +193,9 @@ rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
 	}
 	query = weir_statement_parse(buf.data);
 	weir_touched_no_permissions(query);
-	if (before != JOIN_UNBOUNDED)
+	if (before != JOIN_UNBOUNDED && !arm->closing)
 		splice_batch_time(query, arm, "weir_first_");
-	if (after != JOIN_UNBOUNDED)
+	if (after != JOIN_UNBOUNDED && !arm->closing)
 		splice_batch_time(query, arm, "weir_last_");
 	if (with_delta)
 		weir_statement_splice(query, "weir_new_rows", new);
@@ -249,6 +275,8 @@ make_arm(Query *join, int item, Oid view, int depth)
 
 	arm.bounds = weir_join_bounds(query);
 	(void) sources_walker((Node *) delta->subquery, &arm.sources);
+	if (arm.bounds->outer != JOIN_INNER)
+		weir_outer_pairs(query);
 	for (int i = 0; i < arm.bounds->n; i++)
 	{
 		JoinNode   *node = &arm.bounds->nodes[i];
@@ -257,7 +285,27 @@ make_arm(Query *join, int item, Oid view, int depth)
 		if (node->item != item)
 			(void) replace_walker((Node *) node->query, &replace);
 	}
-	delta_levels(delta->subquery, view, depth + 1);
+	if (arm.bounds->outer != JOIN_INNER)
+		weir_join_closed_late(arm.bounds, item);
+	change_levels(delta->subquery, view, JOIN_DELTA, depth + 1);
+	return query;
+}
+
+/* The join with rows of one item that close, and all rows of the other: those without a match. */
+static Query *
+make_unmatched(Query *join, int item, Oid view)
+{
+	Query	   *query = copyObject(join);
+	Arm			arm = {.view = view,.item = item,.closing = true};
+
+	arm.bounds = weir_join_bounds(query);
+	weir_outer_unmatched(query, item);
+	for (int i = 0; i < arm.bounds->n; i++)
+	{
+		Replace		replace = {&arm, i, false};
+
+		(void) replace_walker((Node *) arm.bounds->nodes[i].query, &replace);
+	}
 	return query;
 }
 
@@ -286,28 +334,40 @@ unite_arms(List *arms, int depth)
 	return query;
 }
 
+/* What the variant has in the place of a join. */
 static Query *
-delta_of_join(Query *join, Oid view, int depth)
+change_join(Query *join, Oid view, JoinVariant variant, int depth)
 {
 	List	   *arms = NIL;
 	ListCell   *lc;
 
 	check_stack_depth();
+	if (variant == JOIN_PAIRS)
+	{
+		if (weir_join_bounds(join)->outer != JOIN_INNER)
+			weir_outer_pairs(join);
+		return join;
+	}
 	foreach(lc, weir_join_items(join))
-		arms = lappend(arms, make_arm(join, lfirst_int(lc), view, depth));
-	return unite_arms(arms, depth);
+	{
+		if (variant == JOIN_DELTA)
+			arms = lappend(arms, make_arm(join, lfirst_int(lc), view, depth));
+		else if (weir_outer_keeps(join, lfirst_int(lc)))
+			arms = lappend(arms, make_unmatched(join, lfirst_int(lc), view));
+	}
+	return arms == NIL ? join : unite_arms(arms, depth);	/* an inner join of deltas, which are empty then */
 }
 
-/* Every join at or below a level becomes its delta. */
+/* Every join at or below a level becomes its variant. */
 static void
-delta_levels(Query *query, Oid view, int depth)
+change_levels(Query *query, Oid view, JoinVariant variant, int depth)
 {
 	ListCell   *lc;
 
 	check_stack_depth();
 	if (weir_join_level(query))
 	{
-		*query = *delta_of_join(query, view, depth);
+		*query = *change_join(query, view, variant, depth);
 		return;
 	}
 	foreach(lc, query->rtable)
@@ -315,14 +375,14 @@ delta_levels(Query *query, Oid view, int depth)
 		RangeTblEntry *rte = lfirst(lc);
 
 		if (rte->rtekind == RTE_SUBQUERY)
-			delta_levels(rte->subquery, view, depth);
+			change_levels(rte->subquery, view, variant, depth);
 	}
 	foreach(lc, query->cteList)
 	{
 		CommonTableExpr *cte = lfirst(lc);
 
 		if (IsA(cte->ctequery, Query))
-			delta_levels((Query *) cte->ctequery, view, depth);
+			change_levels((Query *) cte->ctequery, view, variant, depth);
 	}
 }
 
@@ -333,5 +393,19 @@ delta_levels(Query *query, Oid view, int depth)
 void
 weir_join_delta(Query *statement, Oid view)
 {
-	delta_levels(statement, view, 0);
+	change_levels(statement, view, JOIN_DELTA, 0);
+}
+
+/* weir_join_pairs leaves what has a match, over all deltas. */
+void
+weir_join_pairs(Query *statement)
+{
+	change_levels(statement, InvalidOid, JOIN_PAIRS, 0);
+}
+
+/* weir_join_unmatched leaves what closes without a match, from the rows kept. */
+void
+weir_join_unmatched(Query *statement, Oid view)
+{
+	change_levels(statement, view, JOIN_UNMATCHED, 0);
 }

@@ -12,8 +12,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/catalog.h"
 #include "catalog/stream.h"
 #include "catalog/view.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
@@ -46,7 +49,7 @@ needs_of(View *view)
 
 		if (!TIMESTAMP_NOT_FINITE(mark))
 			mark -= view->join_reach + (lateness ? weir_interval_longest(lateness) :
-										weir_view_is_final(view) ? 0 : slack);
+										weir_view_closes(view) ? 0 : slack);
 		result = Min(result, mark);
 	}
 	return result;
@@ -66,6 +69,36 @@ weir_join_needs_from(Oid stream)
 			result = Min(result, needs_of(view));
 	}
 	return result;
+}
+
+int64
+weir_join_shift(View *view)
+{
+	return view->joins && view->join_reach > 0 && weir_view_closes(view) ? view->join_reach / 2 : 0;
+}
+
+TimestampTz
+weir_join_first_open(View *view)
+{
+	TimestampTz closed = weir_close_read(view);
+	TimestampTz result = DT_NOEND;
+	CatalogScope scope;
+	ListCell   *lc;
+
+	weir_catalog_open(&scope);
+	foreach(lc, view->streams)
+	{
+		bool		isnull;
+		Datum		time;
+
+		weir_catalog_exec("SELECT min(" WEIR_COL_EVENT_TIME ") FROM %s WHERE " WEIR_COL_EVENT_TIME " >= %s::timestamptz",
+						  weir_relation_name(weir_stream_require(lfirst_oid(lc))->rows_relid), weir_time_literal(closed));
+		time = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		if (!isnull)
+			result = Min(result, DatumGetTimestampTz(time));
+	}
+	weir_catalog_close(&scope);
+	return result == DT_NOEND ? DT_NOBEGIN : result;
 }
 
 void

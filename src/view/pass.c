@@ -34,6 +34,9 @@ weir_view_passes(View *view)
 void
 weir_pass_check(ViewShape *shape)
 {
+	if (shape->closes)
+		weir_refuse(shape->name, "weir.keep = 0 stores nothing, and an outer join of streams brings rows at two times.",
+					"Give it a weir.keep above 0.");
 	if (!shape->finals && strcmp(shape->strategy, "append") != 0)
 		weir_refuse(shape->name,
 					"weir.keep = 0 stores nothing, and the rows of this query change: they are merged with what is stored.",

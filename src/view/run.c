@@ -82,6 +82,16 @@ weir_run_take_turn(Oid view)
 	LockDatabaseObject(RelationRelationId, view, 1, ExclusiveLock);
 }
 
+/* weir_run_try_turn does so unless another transaction has the turn; returns whether it is ours. */
+bool
+weir_run_try_turn(Oid view)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, view, 1);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* Runs a plan under the active snapshot and pops that. */
 static uint64
 run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest)

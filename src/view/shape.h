@@ -86,6 +86,7 @@ typedef struct ViewShape
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
 	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
 	bool		joins;			/* joins streams (join.c) */
+	bool		closes;			/* with an outer join: rows without a match come at a close (join_outer.c) */
 	int64		join_reach;		/* joins: how far behind the watermark, less lateness, kept rows are needed, microseconds; -1: no bound */
 	int64		join_slack;		/* joins: the lateness that weir.keep leaves where none is given, microseconds */
 } ViewShape;
@@ -155,6 +156,7 @@ extern bool weir_is_applying(void);
 extern List *weir_run_rewrite(Query *query);
 extern QueryEnvironment *weir_run_environment(List *streams, List *deltas);
 extern void weir_run_take_turn(Oid view);
+extern bool weir_run_try_turn(Oid view);
 extern uint64 weir_run_plan_newest(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
 extern uint64 weir_run_plan(PlannedStmt *plan, const char *text, QueryEnvironment *env, DestReceiver *dest);
 

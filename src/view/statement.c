@@ -627,7 +627,12 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->streams = shape->streams;
 	statements->ncolumns = list_length(shape->query->targetList);
 	statements->merge = shape->at_close ? NULL : weir_statement_make(shape, view->relid, view->state_relid);
-	statements->whole = shape->joins && !shape->at_close ? weir_statement_whole(shape, view->relid, view->state_relid) : NULL;
+	statements->whole = NULL;
+	if (shape->joins && !shape->at_close)
+	{
+		statements->whole = weir_statement_whole(shape, view->relid, view->state_relid);
+		weir_join_pairs(statements->whole);
+	}
 	statements->all = shape->tables ? weir_recompute_all_statement(shape, view->relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
@@ -637,6 +642,8 @@ weir_view_statements(View *view, ViewStatements *statements)
 		statements->close = weir_session_close_statement(shape, view->relid, view->state_relid);
 	else if (shape->at_close)
 		statements->close = weir_atclose_statement(shape, view->relid);
+	else if (shape->closes)
+		statements->close = weir_outer_statement(shape, view->relid, view->state_relid);
 	else
 		statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
 	statements->exclusive = shape->exclusive;

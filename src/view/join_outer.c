@@ -1,0 +1,207 @@
+/*
+ * join_outer.c
+ *	  Outer joins of two streams: rows without a match come when nothing can match them any more.
+ *
+ * join (filter) ⇒ join_outer ⇒ join_delta, close. Pairs come as those of an inner join do. A row that
+ * has found no match comes with NULLs when the view's watermark says that none is left to come:
+ * t + forward + back + lateness < watermark, forward and back of the join as a whole. For a row that is not
+ * late lies at most its own reach forward behind the watermark (join.c). No lateness given is none.
+ *
+ * Both items of the join pass on their hidden event time: NULL tells that the item has no row. Each
+ * variant of the join is its own query with one more condition in WHERE:
+ *	  pairs: both times are there (the planner makes an inner join of it);
+ *	  unmatched, at a close: one time is not there, and the other is in what closes;
+ *	  the whole, for verify: both are there, or the one that is there is closed.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/fmgroids.h"
+#include "view/join.h"
+
+/* --- conditions --------------------------------------------------------------- */
+
+/* Outer joins on whose nullable side a FROM item stands. */
+static Bitmapset *
+nulling_joins(Node *from, int item, bool *found)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	*found = false;
+	if (IsA(from, RangeTblRef))
+	{
+		*found = ((RangeTblRef *) from)->rtindex == item;
+		return NULL;
+	}
+	if (IsA(from, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) from)->fromlist)
+		{
+			result = nulling_joins(lfirst(lc), item, found);
+			if (*found)
+				return result;
+		}
+		return NULL;
+	}
+	for (int side = 0; side < 2; side++)
+	{
+		JoinExpr   *join = (JoinExpr *) from;
+
+		result = nulling_joins(side == 0 ? join->larg : join->rarg, item, found);
+		if (!*found)
+			continue;
+		if (join->jointype == JOIN_FULL || join->jointype == (side == 0 ? JOIN_RIGHT : JOIN_LEFT))
+			result = bms_add_member(result, join->rtindex);
+		return result;
+	}
+	return NULL;
+}
+
+/* The hidden event time of an item, above the join. */
+static Expr *
+item_time(Query *join, int item)
+{
+	RangeTblEntry *rte = rt_fetch(item, join->rtable);
+	bool		found;
+	Var		   *var = makeVar(item, 0, TIMESTAMPTZOID, -1, InvalidOid, 0);
+	ListCell   *lc;
+
+	foreach(lc, rte->subquery->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (tle->resname && strcmp(tle->resname, WEIR_COL_EVENT_TIME) == 0)
+			var->varattno = var->varattnosyn = tle->resno;
+	}
+	if (var->varattno == 0)
+		elog(ERROR, "an outer join has no hidden event time");
+	weir_compat_set_nulling(var, nulling_joins((Node *) join->jointree, item, &found));
+	return (Expr *) var;
+}
+
+static Expr *
+null_test(Expr *arg, NullTestType type)
+{
+	NullTest   *test = makeNode(NullTest);
+
+	test->arg = copyObject(arg);
+	test->nulltesttype = type;
+	test->location = -1;
+	return (Expr *) test;
+}
+
+static Expr *
+compare(Oid function, Expr *time, const char *other)
+{
+	return (Expr *) makeFuncExpr(function, BOOLOID, list_make2(copyObject(time), weir_final_time(other)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static void
+add_where(Query *join, Expr *condition)
+{
+	join->jointree->quals = join->jointree->quals == NULL ? (Node *) condition :
+		(Node *) makeBoolExpr(AND_EXPR, list_make2(join->jointree->quals, condition), -1);
+}
+
+/* --- variants ---------------------------------------------------------------------- */
+
+/* weir_outer_expose makes both items of an outer join pass their hidden event time on, in place. */
+void
+weir_outer_expose(Query *join)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), join->rtable);
+
+		(void) weir_late_expose_in(rte->subquery, WEIR_COL_EVENT_TIME, rte);
+	}
+}
+
+/* weir_outer_pairs leaves rows without a match out, in place. */
+void
+weir_outer_pairs(Query *join)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+		add_where(join, null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
+}
+
+/* weir_outer_keeps tells whether rows of an item come without a match. */
+bool
+weir_outer_keeps(Query *join, int item)
+{
+	bool		found;
+	bool		other_nulled = false;
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+	{
+		if (lfirst_int(lc) != item)
+			other_nulled = nulling_joins((Node *) join->jointree, lfirst_int(lc), &found) != NULL;
+	}
+	return other_nulled;
+}
+
+/* weir_outer_unmatched leaves the rows of an item that has no match, and is in what closes, in place. */
+void
+weir_outer_unmatched(Query *join, int item)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+	{
+		Expr	   *time = item_time(join, lfirst_int(lc));
+
+		if (lfirst_int(lc) != item)
+		{
+			add_where(join, null_test(time, IS_NULL));
+			continue;
+		}
+		add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
+		add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
+	}
+}
+
+/* weir_outer_closed leaves out rows without a match that has not closed, in every outer join of a query over deltas. */
+void
+weir_outer_closed(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_join_find(query))
+	{
+		Query	   *join = lfirst(lc);
+		List	   *items = weir_join_items(join);
+		Expr	   *left;
+		Expr	   *right;
+
+		if (weir_join_bounds(join)->outer == JOIN_INNER)
+			continue;
+		left = item_time(join, linitial_int(items));
+		right = item_time(join, lsecond_int(items));
+		add_where(join, makeBoolExpr(OR_EXPR,
+									 list_make3(makeBoolExpr(AND_EXPR, list_make2(null_test(left, IS_NOT_NULL), null_test(right, IS_NOT_NULL)), -1),
+												makeBoolExpr(AND_EXPR, list_make2(null_test(right, IS_NULL), compare(F_TIMESTAMPTZ_LT, left, "closing_until")), -1),
+												makeBoolExpr(AND_EXPR, list_make2(null_test(left, IS_NULL), compare(F_TIMESTAMPTZ_LT, right, "closing_until")), -1)),
+									 -1));
+	}
+}
+
+/* weir_outer_statement returns the statement that brings rows without a match when they close, analysed. */
+Query *
+weir_outer_statement(ViewShape *shape, Oid result, Oid state)
+{
+	Query	   *query = weir_statement_whole(shape, result, state);
+
+	weir_join_unmatched(query, result);
+	return query;
+}
