@@ -1,11 +1,13 @@
 -- Outer joins of streams: rows without a match come when none is left to come.
+CREATE SCHEMA view_join_outer;
+SET search_path = view_join_outer, public;
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO, YMD';
 SET IntervalStyle = 'postgres';
 CREATE FUNCTION at_ms(bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
   $$SELECT timestamptz '2025-01-01 00:00:00+00' + $1 * interval '1 ms'$$;
-CREATE TABLE l (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off');
-CREATE TABLE r (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off');
+CREATE TABLE l (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.keep = '1 hour');
+CREATE TABLE r (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW left_joined WITH (weir.continuous) AS
   SELECT l.k, l.v AS lv, r.v AS rv FROM l LEFT JOIN r ON l.k = r.k AND r.at BETWEEN l.at - interval '2 s' AND l.at + interval '5 s';
 CREATE MATERIALIZED VIEW right_joined WITH (weir.continuous) AS
@@ -35,7 +37,7 @@ SELECT * FROM full_joined ORDER BY lv, rv;
 SELECT * FROM full_counted ORDER BY k;
 
 -- what cannot be kept
-CREATE TABLE m (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at');
+CREATE TABLE m (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.k = r.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.k = r.k WHERE r.at = l.at;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.at = r.at LEFT JOIN m ON l.at = m.at;
@@ -101,3 +103,5 @@ SELECT feed(0.9, 10, true);
 SELECT * FROM wrong();
 SELECT count(*) > 10 AS pairs, (SELECT count(*) > 5 FROM model WHERE lv IS NULL) AS rights, (SELECT count(*) > 5 FROM model WHERE rv IS NULL) AS lefts
   FROM model WHERE lv IS NOT NULL AND rv IS NOT NULL;
+SET client_min_messages = warning;
+DROP SCHEMA view_join_outer CASCADE;
