@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/catalog.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
@@ -663,12 +664,22 @@ unite_late(List *parts)
 	return query;
 }
 
-/* Outer joins: of two streams, with a bound, and nothing above that would have to change when rows close. */
+/* Only streams; outer joins: of two, with a bound, and nothing above that would have to change when rows close. */
 static void
-check_outer(ViewShape *shape, Query *join)
+check_join(ViewShape *shape, Query *join)
 {
 	JoinBounds *bounds = weir_join_bounds(join);
+	ListCell   *lc;
 
+	for (int i = 0; i < bounds->n; i++)
+	{
+		foreach(lc, bounds->nodes[i].streams)
+		{
+			if (weir_stream_get(lfirst_oid(lc)) == NULL)
+				weir_refuse(shape->name, psprintf("%s, a continuous view, stands in a join of streams.", weir_relation_name(lfirst_oid(lc))),
+							"Join the streams themselves.");
+		}
+	}
 	if (bounds->outer == JOIN_INNER)
 		return;
 	if (bounds->n != 2 || list_length(weir_join_items(join)) != 2)
@@ -697,7 +708,7 @@ weir_join_filter(ViewShape *shape, LateRule *rule)
 
 	shape->exclusive = true;
 	foreach(lc, joins)
-		check_outer(shape, lfirst(lc));
+		check_join(shape, lfirst(lc));
 	measure_reach(shape, joins);
 	foreach(lc, shape->streams)
 		check_stream(&filter, weir_stream_require(lfirst_oid(lc)));
