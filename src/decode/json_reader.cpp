@@ -15,8 +15,13 @@
  * where it stands in the buffer. And messages of one topic have their keys
  * in the same order nearly always, so the i-th key of the last message
  * predicts the i-th key of this one; a miss costs a hash lookup.
+ *
+ * Most messages need none of that: a flat object whose strings have no
+ * escapes is read in one pass where it stands (read_flat), with nothing copied and no index made. Whatever
+ * else comes up, good or bad, the message is read by simdjson from its start, which has the last word.
  */
 #include "decode/json_reader.h"
+#include "decode/json_quick.hpp"
 
 #include <simdjson.h>
 
@@ -218,6 +223,8 @@ struct JsonReader
 	int			find(std::string_view name) const;
 	int			find_predicted(const char *raw, int nth) const;
 	error_code	find_key(od::field &field, int nth, int *found);
+	const char *find_flat_key(const char *p, const char *stop, int nth, int *found);
+	bool		read_flat(const char *message, size_t length, JsonField *fields);
 	void		remember(int nth, std::string_view raw, int field);
 	error_code	read_string(od::value &value, std::string_view token, JsonField *out) const;
 	error_code	read_container(od::value &value, char kind, int depth, JsonField *out) const;
@@ -515,6 +522,101 @@ JsonReader::read_value(od::value &value, int depth, JsonField *out) const
 	return simdjson::SUCCESS;
 }
 
+/* p: behind the quote of a message's nth key. Returns its closing quote, nullptr: it is unusual. */
+inline const char *
+JsonReader::find_flat_key(const char *p, const char *stop, int nth, int *found)
+{
+	const char *quote;
+
+	if (nth < npredicted)
+	{
+		const PredictedKey &guess = predicted[nth];
+
+		if ((size_t) (stop - p) > guess.len && p[guess.len] == '"' && memcmp(p, guess.key, guess.len) == 0)
+		{
+			*found = guess.field;
+			return p + guess.len;
+		}
+	}
+	quote = json_quick::scan_string(p, stop);
+	if (quote != nullptr)
+	{
+		*found = find(std::string_view(p, quote - p));
+		remember(nth, std::string_view(p, quote - p), *found);
+	}
+	return quote;
+}
+
+/* Reads a flat object without escapes; false: it is something else, maybe no JSON at all. */
+bool
+JsonReader::read_flat(const char *message, size_t length, JsonField *fields)
+{
+	const char *stop = message + length;
+	const char *p = json_quick::skip_space(message, stop);
+	int			nth = 0;
+
+	if (p == stop || *p++ != '{')
+		return false;
+	p = json_quick::skip_space(p, stop);
+	if (p < stop && *p == '}')
+		return json_quick::skip_space(p + 1, stop) == stop;
+	for (;; nth++)
+	{
+		const char *start;
+		JsonKind	kind;
+		int			found;
+
+		if (p == stop || *p != '"' || (p = find_flat_key(p + 1, stop, nth, &found)) == nullptr)
+			return false;
+		p = json_quick::skip_space(p + 1, stop);
+		if (p == stop || *p != ':')
+			return false;
+		start = p = json_quick::skip_space(p + 1, stop);
+		if (p == stop)
+			return false;
+		switch (*p)
+		{
+			case '"':
+				kind = JSON_KIND_STRING;
+				if ((p = json_quick::scan_string(p + 1, stop)) != nullptr)
+					p++;
+				break;
+			case 't':
+				kind = JSON_KIND_TRUE;
+				p = json_quick::scan_literal(p, stop, "true", 4);
+				break;
+			case 'f':
+				kind = JSON_KIND_FALSE;
+				p = json_quick::scan_literal(p, stop, "false", 5);
+				break;
+			case 'n':
+				kind = JSON_KIND_NULL;
+				p = json_quick::scan_literal(p, stop, "null", 4);
+				break;
+			default:
+				kind = JSON_KIND_NUMBER;
+				p = json_quick::scan_number(p, stop);
+				break;
+		}
+		if (p == nullptr)
+			return false;
+		if (found >= 0)
+		{
+			int			quotes = kind == JSON_KIND_STRING ? 1 : 0;
+
+			fields[found] = JsonField{kind, start + quotes, (size_t) (p - start - 2 * quotes), start, (size_t) (p - start)};
+		}
+		p = json_quick::skip_space(p, stop);
+		if (p == stop)
+			return false;
+		if (*p == '}')
+			return json_quick::skip_space(p + 1, stop) == stop;
+		if (*p != ',')
+			return false;
+		p = json_quick::skip_space(p + 1, stop);
+	}
+}
+
 error_code
 JsonReader::read_object(size_t length, JsonField *fields)
 {
@@ -570,6 +672,15 @@ weir_json_reader_parse(JsonReader *reader, const char *message, size_t length,
 {
 	try
 	{
+		for (int i = 0; i < reader->nnames; i++)
+			fields[i].kind = JSON_KIND_MISSING;
+		if (length <= JSON_MAX_MESSAGE && reader->read_flat(message, length, fields))
+		{
+			if (reader->capacity > keep_capacity)
+				(void) reader->reserve(length);	/* gives back what a huge one took */
+			return JSON_OK;
+		}
+
 		error_code	code = reader->reserve(length);
 
 		if (code)

@@ -38,7 +38,7 @@ typedef enum JsonKind
 	JSON_KIND_ARRAY
 } JsonKind;
 
-/* A value. Not zero-terminated; valid until the next parse with the same reader. */
+/* A value. Not zero-terminated; valid until the next parse with the same reader, and as long as the message. */
 typedef struct JsonField
 {
 	JsonKind	kind;

@@ -46,6 +46,7 @@ struct Harness
 	JsonReader *reader;
 	JsonError	error = JSON_OK;
 	const char *reason = "";
+	std::vector<char> copy;		/* of the message: fields may point into it */
 
 	explicit Harness(std::vector<std::string> wanted) : names(std::move(wanted)), fields(names.size() + 1)
 	{
@@ -64,8 +65,7 @@ struct Harness
 
 	bool parse(const std::string &message)
 	{
-		std::vector<char> copy(message.begin(), message.end());
-
+		copy = std::vector<char>(message.begin(), message.end());
 		error = weir_json_reader_parse(reader, copy.data(), copy.size(), fields.data(), &reason);
 		return error == JSON_OK;
 	}
