@@ -140,6 +140,23 @@ INSERT INTO snap VALUES (10, 1);
 SELECT key, value FROM waiting;
 CALL show_waiting();
 
+-- a server and columns with other names: the arguments of triggers follow
+CREATE TABLE named (id int, "Part" int, note text) PARTITION BY RANGE (id);
+CREATE TABLE named_1 PARTITION OF named FOR VALUES FROM (0) TO (10);
+CREATE TRIGGER pub AFTER INSERT OR UPDATE ON named FOR EACH ROW EXECUTE FUNCTION weir.publish('nowhere', 'a\b', 'key=id,"Part"', 'columns=note, id', 'partition="Part"');
+CREATE TRIGGER note AFTER INSERT ON named FOR EACH ROW EXECUTE FUNCTION weir.notify('nowhere', 'key=id', 'notices=batch');
+INSERT INTO named VALUES (1, 3, 'a');
+ALTER SERVER nowhere RENAME TO elsewhere;
+ALTER TABLE named RENAME id TO "N o";
+ALTER TABLE named RENAME "Part" TO part;
+ALTER TABLE named RENAME note TO notes;
+INSERT INTO named VALUES (2, 4, 'b');
+SELECT DISTINCT regexp_replace(pg_get_triggerdef(oid), '^.* EXECUTE', '') FROM pg_trigger WHERE tgrelid IN ('named'::regclass, 'named_1'::regclass) ORDER BY 1;
+SELECT w.*, s.server FROM waiting w JOIN weir.stat_sinks s USING (sink);
+CALL show_waiting();
+ALTER SERVER elsewhere RENAME TO nowhere;
+DROP TABLE named;
+
 -- who may
 CREATE ROLE regress_weir_pub;
 GRANT CREATE ON SCHEMA public TO regress_weir_pub;

@@ -905,7 +905,7 @@ GRANT SELECT ON weir.stat_sinks TO PUBLIC;
 
 CREATE FUNCTION weir.notify() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_notify';
-COMMENT ON FUNCTION weir.notify() IS 'trigger function weir.notify(''channel'' [, ''columns=a,b''] [, ''key=a,b''] [, ''channel_column=c'']): sends each change as a notice {"view", "op", "batch", "row"}';
+COMMENT ON FUNCTION weir.notify() IS 'trigger function weir.notify(''channel'' [, ''columns=a,b''] [, ''key=a,b''] [, ''channel_column=c''] [, ''notices=key|batch'']): sends each change as a notice {"view", "op", "batch", "row"}';
 
 CREATE FUNCTION weir.publish() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_publish';

@@ -393,7 +393,11 @@ handle_rename(Utility *u)
 		case OBJECT_FOREIGN_SERVER:
 			pass_on(u);
 			if (weir_installed())
+			{
 				weir_server_renamed(strVal(stmt->object), stmt->newname);
+				weir_sink_server_renamed(strVal(stmt->object), stmt->newname);
+				weir_catalog_changed();
+			}
 			return;
 		case OBJECT_MATVIEW:
 		case OBJECT_TABLE:
@@ -410,6 +414,8 @@ handle_rename(Utility *u)
 	pass_on(u);
 	if (!OidIsValid(relid) || !weir_installed())
 		return;
+	if (stmt->renameType == OBJECT_COLUMN)
+		weir_sink_column_renamed(relid, stmt->subname, stmt->newname);
 	if (stmt->renameType == OBJECT_COLUMN && (is_stream(relid) || is_view(relid)))
 	{
 		CommandCounterIncrement();

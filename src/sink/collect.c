@@ -43,7 +43,8 @@ typedef struct Gathered
 	int			n;
 	int			capacity;
 	int64		block;			/* numbers drawn: closed; 0: open */
-	bool		overflow;
+	int			limit;			/* of notices: when states that were replaced are thrown out */
+	bool		overflow;		/* there are too many: one record per channel */
 } Gathered;
 
 static List *buffers = NIL;		/* of Gathered *, oldest first, in TopTransactionContext */
@@ -254,20 +255,54 @@ relieve(Gathered *buffer)
 	drop_buffer(buffer);
 }
 
+/* What stands for all changes that a channel is to hear of. */
+static const Record channel_record = {.op = RECORD_UPDATE,.partition = -1,.timestamp = -1,
+.key = {"", 0},.value = {"", 0}};
+
+/* Too many keys: from now on only the channels are remembered. */
+static void
+overflow(Gathered *buffer)
+{
+	StringInfoData old = buffer->chunk;
+	MemoryContext oldcxt = MemoryContextSwitchTo(buffer->cxt);
+
+	initStringInfo(&buffer->chunk);
+	for (int i = 0; i < buffer->n; i++)
+	{
+		Record		channel = channel_record;
+		Record		record;
+
+		(void) weir_record_read(old.data + buffer->offsets[i], &record);
+		channel.topic = record.topic;
+		buffer->offsets[i] = buffer->chunk.len;
+		weir_record_append(&buffer->chunk, &channel);
+	}
+	pfree(old.data);
+	MemoryContextSwitchTo(oldcxt);
+	buffer->overflow = true;
+	keep_last(buffer);
+}
+
 void
 weir_collect(const CollectTarget *target, const Record *record)
 {
 	Gathered	   *buffer;
+	Record		channel = channel_record;
 
 	(void) GetTopFullTransactionId();	/* before numbers are drawn: see publisher.c */
 	buffer = open_buffer(target);
-	if (target->sink == 0 && (buffer->overflow || buffer->n >= NOTIFY_KEYS))
+	if (target->sink == 0 && buffer->n >= Max(buffer->limit, NOTIFY_KEYS))
 	{
 		keep_last(buffer);
+		if (buffer->n >= NOTIFY_KEYS)
+			overflow(buffer);
 		compact(buffer);
-		buffer->overflow |= buffer->n >= NOTIFY_KEYS;
-		if (buffer->overflow)
-			return;
+		buffer->limit = buffer->n * 2;
+	}
+	if (buffer->overflow)
+	{
+		channel.topic = record->topic;
+		record = &channel;
 	}
 	if (buffer->n == buffer->capacity)
 	{

@@ -16,6 +16,7 @@ typedef struct CollectTarget
 	int64		sink;			/* weir.sink.id; 0: weir.notify */
 	bool		last;			/* only the last state per key */
 	Oid			view;			/* weir.notify: continuous view whose batch is counted, or InvalidOid */
+	bool		per_batch;		/* weir.notify: one notice per channel, whatever changed */
 	const char *relation_name;	/* weir.notify */
 } CollectTarget;
 

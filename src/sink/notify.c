@@ -52,6 +52,7 @@ collect_change(SinkTrigger *trigger, RecordOp op, TupleTableSlot *slot)
 {
 	CollectTarget target = {.trigger = trigger->trigger,.last = true,
 		.view = trigger->is_view ? trigger->relid : InvalidOid,
+		.per_batch = trigger->per_batch,
 	.relation_name = trigger->relation_name};
 	Record		record = {.op = op,.partition = -1,.timestamp = -1};
 	StringInfoData channel;
@@ -70,6 +71,16 @@ collect_change(SinkTrigger *trigger, RecordOp op, TupleTableSlot *slot)
 				 errmsg("channel name \"%s\" is too long", channel.data),
 				 errdetail("It is the value of the column that 'channel_column=' names; at most %d bytes.",
 						   NAMEDATALEN - 1)));
+	record.topic.data = channel.data;
+	record.topic.len = channel.len;
+	if (trigger->per_batch)
+	{
+		/* all changes on a channel are one */
+		record.op = RECORD_UPDATE;
+		record.key.data = record.value.data = "";
+		weir_collect(&target, &record);
+		return;
+	}
 	initStringInfo(&row);
 	weir_json_row(&row, trigger->value, slot, false, NULL);
 	if (trigger->key)
@@ -79,8 +90,6 @@ collect_change(SinkTrigger *trigger, RecordOp op, TupleTableSlot *slot)
 		record.key.data = key.data;
 		record.key.len = key.len;
 	}
-	record.topic.data = channel.data;
-	record.topic.len = channel.len;
 	record.value.data = row.data;
 	record.value.len = row.len;
 	weir_collect(&target, &record);
@@ -200,7 +209,8 @@ begin_payload(StringInfo payload, const CollectRun *run, RecordOp op, int64 batc
 	resetStringInfo(payload);
 	appendStringInfoString(payload, "{\"view\":");
 	weir_json_string(payload, run->target->relation_name, strlen(run->target->relation_name));
-	appendStringInfo(payload, ",\"op\":\"%s\",\"batch\":", op_names[op]);
+	appendStringInfo(payload, ",\"op\":\"%s\",\"batch\":",
+					 run->target->per_batch ? "batch" : op_names[op]);
 	if (batch >= 0)
 		appendStringInfo(payload, INT64_FORMAT, batch);
 	else
@@ -214,7 +224,9 @@ send_notice(Notice *notice, int64 batch, StringInfo payload)
 	char	   *channel = pnstrdup(record->topic.data, record->topic.len);
 
 	begin_payload(payload, notice->run, notice->op, batch);
-	if (payload->len + record->value.len + 16 < PAYLOAD_MAX)
+	if (notice->run->target->per_batch)
+		;						/* that is all */
+	else if (payload->len + record->value.len + 16 < PAYLOAD_MAX)
 	{
 		appendStringInfoString(payload, ",\"row\":");
 		appendBinaryStringInfo(payload, record->value.data, record->value.len);
@@ -320,14 +332,15 @@ gather_notices(List *runs, NoticeSet *set)
 static void
 send_overflow(CollectRun *run, int64 batch, StringInfo payload)
 {
-	Record		record;
-
-	if (run->n == 0)
-		return;
-	(void) weir_record_read(run->data + run->offsets[0], &record);
 	begin_payload(payload, run, RECORD_UPDATE, batch);
-	appendStringInfoString(payload, ",\"overflow\":true}");
-	Async_Notify(pnstrdup(record.topic.data, record.topic.len), payload->data);
+	appendStringInfoString(payload, run->target->per_batch ? "}" : ",\"overflow\":true}");
+	for (int i = 0; i < run->n; i++)
+	{
+		Record		record;
+
+		(void) weir_record_read(run->data + run->offsets[i], &record);
+		Async_Notify(pnstrdup(record.topic.data, record.topic.len), payload->data);
+	}
 }
 
 void

@@ -14,6 +14,10 @@
  */
 extern void weir_sink_check_trigger(Oid relid, const char *name);
 
+/* A server, or a column of a table, has another name: arguments of triggers follow. */
+extern void weir_sink_server_renamed(const char *from, const char *to);
+extern void weir_sink_column_renamed(Oid relid, const char *from, const char *to);
+
 /* A COMMIT PREPARED: at its end the publisher looks at the outbox. */
 extern void weir_sink_prepared_committed(void);
 

@@ -44,6 +44,7 @@ typedef enum ArgName
 	ARG_TIMESTAMP,
 	ARG_TOPIC_COLUMN,
 	ARG_CHANNEL_COLUMN,
+	ARG_NOTICES,
 	ARG_NULLS,
 	ARG_CHANGES,
 	ARG_DELIVERY
@@ -70,6 +71,7 @@ static const ArgDef arg_defs[NUM_ARGS] = {
 	[ARG_TIMESTAMP] = {"timestamp", FOR_PUBLISH},
 	[ARG_TOPIC_COLUMN] = {"topic_column", FOR_PUBLISH},
 	[ARG_CHANNEL_COLUMN] = {"channel_column", FOR_NOTIFY},
+	[ARG_NOTICES] = {"notices", FOR_NOTIFY, {"key", "batch"}},
 	[ARG_NULLS] = {"nulls", FOR_PUBLISH, {"keep", "omit"}},
 	[ARG_CHANGES] = {"changes", FOR_PUBLISH, {"last", "all"}},
 	[ARG_DELIVERY] = {"delivery", FOR_PUBLISH, {"exactly_once", "at_least_once"}},
@@ -129,6 +131,19 @@ parse_argument(ArgParser *parser, const char *arg)
 			 errmsg("%s does not know the argument \"%s\"", function_name(parser), arg),
 			 errhint("Arguments after the first are written as 'name=value': %s.",
 					 known_names(parser))));
+}
+
+bool
+weir_sink_names_columns(const char *arg)
+{
+	for (int i = 0; i < NUM_ARGS; i++)
+	{
+		int			len = strlen(arg_defs[i].name);
+
+		if (strncmp(arg_defs[i].name, arg, len) == 0 && arg[len] == '=')
+			return arg_defs[i].values[0] == NULL;
+	}
+	return false;
 }
 
 /* Which of its fixed values does an argument have? 0, the default, if it is not given. */
@@ -458,6 +473,7 @@ weir_sink_trigger_parse(Relation rel, Trigger *trigger, bool notify)
 		return result;
 	}
 	result->target_column = typed_column(&parser, ARG_CHANNEL_COLUMN, text_types, "text");
+	result->per_batch = fixed_value(&parser, ARG_NOTICES) == 1;
 	if ((result->target[0] == '\0' && result->target_column == NULL) ||
 		strlen(result->target) >= NAMEDATALEN)
 		ereport(ERROR,

@@ -35,6 +35,7 @@ typedef struct SinkTrigger
 	char	   *server;			/* publish only */
 	char	   *target;			/* topic or channel */
 	bool		is_view;		/* a continuous view */
+	bool		per_batch;		/* notices=batch */
 	JsonRow    *key;			/* NULL: none */
 	JsonRow    *value;
 	JsonColumn *target_column;	/* topic_column, channel_column; NULL: none */
@@ -58,6 +59,9 @@ extern SinkTrigger *weir_sink_trigger_parse(Relation rel, Trigger *trigger, bool
 
 /* The same from a cache that follows changes of the table; valid until the end of the transaction. */
 extern SinkTrigger *weir_sink_trigger_get(Relation rel, Trigger *trigger, bool notify);
+
+/* Does an argument "name=..." name columns? */
+extern bool weir_sink_names_columns(const char *arg);
 
 /* Raises 42501 unless the owner may use the server; 42704 if it is not there. */
 extern void weir_sink_check_server(const char *server, Oid owner);

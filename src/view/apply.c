@@ -23,6 +23,7 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
@@ -46,7 +47,10 @@
 #include "view/upstream.h"
 #include "worker/shared.h"
 
-/* A delta of the k-th class has fewer than 10^(k+3) rows; it is planned for this many. */
+/* What is read with every batch is in the cache: random_page_cost for its plans. */
+#define CACHED_PAGE_COST 1.1
+
+/* A delta of the k-th class has fewer than 3000, 10 000, 100 000 rows, or more; it is planned for this many. */
 #define SIZE_CLASSES 4
 static const double planned_rows[SIZE_CLASSES] = {100, 3000, 30000, 100000};
 
@@ -377,8 +381,8 @@ current_plan(View *view)
 static int
 size_class(int64 nrows)
 {
-	if (nrows < 1000)
-		return 0;
+	if (nrows < 3000)
+		return 0;				/* up to there looking up rows of a table by its index is as good as reading all of a small one */
 	if (nrows < 10000)
 		return 1;
 	return nrows < 100000 ? 2 : 3;
@@ -395,14 +399,20 @@ plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
 	MemoryContext old;
 	PlannedStmt *planned;
 	ListCell   *lc;
+	int			guc_level;
 
 	if (plans[class])
 		return plans[class];
 	tree = copyObject(tree);
 	weir_rewrite_estimate(tree, planned_rows[class]);
+	guc_level = NewGUCNestLevel();
+	if (random_page_cost > CACHED_PAGE_COST)
+		(void) set_config_option("random_page_cost", CppAsString2(CACHED_PAGE_COST), PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	planned = pg_plan_query(tree, plan->text, 0, NULL);
 	PopActiveSnapshot();
+	AtEOXact_GUC(false, guc_level);
 	weir_group_replace(planned);
 	planned->jitFlags = 0;		/* compiling costs more than a batch */
 	if (planned->transientPlan)

@@ -12,6 +12,8 @@
  *	  ktool BOOTSTRAP ends TOPIC                "partition low high", a line each
  *	  ktool BOOTSTRAP cat TOPIC [full]          what a read_committed consumer gets up to the end:
  *	     "partition TAB key TAB value", \N for null; full: also timestamp and headers a=b,c=d
+ *	  ktool BOOTSTRAP age TOPIC COUNT           reads COUNT records of partition 0 as they come; prints the
+ *	     median, 99th percentile and highest age in ms, by their timestamps
  *	  ktool BOOTSTRAP put TOPIC [options] < lines
  *	     -p N      into partition N (default: by key, else spread)
  *	     -P        lines begin with "partition TAB"
@@ -591,6 +593,63 @@ print_message(const rd_kafka_message_t *msg, int full)
 	putchar('\n');
 }
 
+static int
+compare_times(const void *a, const void *b)
+{
+	long long	x = *(const long long *) a;
+	long long	y = *(const long long *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* How old records are when a read_committed consumer gets them, by their timestamps. */
+static void
+cmd_age(int argc, char **argv)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_t *rk;
+	long		n = 0,
+				count;
+	long long  *ages;
+	struct timespec now;
+
+	if (argc < 2 || (count = atol(argv[1])) <= 0)
+		die("age TOPIC COUNT");
+	ages = malloc(sizeof(long long) * count);
+	conf_set(conf, "bootstrap.servers", bootstrap);
+	conf_set(conf, "group.id", "ktool");
+	conf_set(conf, "enable.auto.commit", "false");
+	conf_set(conf, "auto.offset.reset", "earliest");
+	conf_set(conf, "isolation.level", "read_committed");
+	conf_set(conf, "fetch.wait.max.ms", "5");
+	rd_kafka_conf_set_log_cb(conf, be_quiet);
+	rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, errstr, sizeof(errstr));
+	if (!rk || !ages)
+		die("%s", errstr);
+	rd_kafka_poll_set_consumer(rk);
+	list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, argv[0], 0)->offset = RD_KAFKA_OFFSET_BEGINNING;
+	if (rd_kafka_assign(rk, list))
+		die("assign failed");
+	while (n < count)
+	{
+		rd_kafka_message_t *msg = rd_kafka_consumer_poll(rk, TIMEOUT_MS);
+
+		if (msg == NULL)
+			die("%ld of %ld records came", n, count);
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (!msg->err)
+			ages[n++] = now.tv_sec * 1000LL + now.tv_nsec / 1000000 - rd_kafka_message_timestamp(msg, NULL);
+		rd_kafka_message_destroy(msg);
+	}
+	qsort(ages, n, sizeof(long long), compare_times);
+	printf("%lld %lld %lld\n", ages[n / 2], ages[n * 99 / 100], ages[n - 1]);
+	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_consumer_close(rk);
+	rd_kafka_destroy(rk);
+}
+
 /* All partitions from the beginning to where each ends under read_committed. */
 static void
 cmd_cat(int argc, char **argv)
@@ -648,7 +707,7 @@ main(int argc, char **argv)
 	}			commands[] = {
 		{"ready", cmd_ready}, {"create", cmd_create}, {"delete", cmd_delete},
 		{"grow", cmd_grow}, {"trim", cmd_trim}, {"ends", cmd_ends},
-		{"put", cmd_put}, {"fill", cmd_fill}, {"cat", cmd_cat},
+		{"put", cmd_put}, {"fill", cmd_fill}, {"cat", cmd_cat}, {"age", cmd_age},
 	};
 
 	if (argc < 3)

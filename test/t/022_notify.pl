@@ -70,6 +70,8 @@ $node->safe_psql('postgres', "UPDATE item SET name = repeat('x', 9000) WHERE id 
 is(heard(), 'items {"view":"public.item","op":"update","batch":null,"key":{"id":1},"overflow":true}', 'too long: the key and a mark');
 $node->safe_psql('postgres', "INSERT INTO item SELECT i, 'n' FROM generate_series(100, 30000) i");
 is(heard(), 'items {"view":"public.item","op":"update","batch":null,"overflow":true}', 'too many keys: one notice');
+$node->safe_psql('postgres', "INSERT INTO item SELECT i, 'n', NULL, CASE WHEN i % 2 = 0 THEN 'kitchen' WHEN i = 60001 THEN 'sales' END FROM generate_series(40000, 60001) i");
+is(heard(), join("\n", map { qq($_ {"view":"public.item","op":"update","batch":null,"overflow":true}) } qw(kitchen items sales)), 'on each channel');
 
 # A view: batches go up in the order of commits, and weir.views shows the last one.
 $node->safe_psql('postgres', <<SQL);
@@ -85,6 +87,25 @@ sales {"view":"public.sales","op":"insert","batch":1,"row":{"city":"b","n":1}}
 sales {"view":"public.sales","op":"update","batch":2,"row":{"city":"a","n":3}}
 OUT
 is($node->safe_psql('postgres', "SELECT batch FROM weir.views WHERE view = 'sales'::regclass"), '2', 'weir.views has the number of the last batch');
+
+# One notice per batch and channel.
+$node->safe_psql('postgres', <<SQL);
+CREATE MATERIALIZED VIEW per_city WITH (weir.continuous) AS SELECT city, count(*) AS n FROM orders GROUP BY city;
+CREATE TRIGGER n AFTER INSERT OR UPDATE OR DELETE ON per_city FOR EACH ROW EXECUTE FUNCTION weir.notify('kitchen', 'notices=batch');
+DROP TRIGGER n ON sales;
+BEGIN;
+INSERT INTO orders SELECT i, 'x' || i FROM generate_series(1, 20000) i;
+INSERT INTO orders VALUES (1, 'a'), (2, 'b');
+COMMIT;
+INSERT INTO orders VALUES (3, 'c');
+SQL
+is(heard(), qq(kitchen {"view":"public.per_city","op":"batch","batch":1}\nkitchen {"view":"public.per_city","op":"batch","batch":2}), 'notices=batch');
+$node->safe_psql('postgres', <<SQL);
+DROP MATERIALIZED VIEW per_city;
+DROP MATERIALIZED VIEW sales;
+CREATE MATERIALIZED VIEW sales WITH (weir.continuous) AS SELECT city, count(*) AS n FROM orders WHERE id < 1000 GROUP BY city;
+CREATE TRIGGER n AFTER INSERT OR UPDATE OR DELETE ON sales FOR EACH ROW EXECUTE FUNCTION weir.notify('sales');
+SQL
 
 # Several sessions: who reads the view and its batch in one snapshot and then
 # applies the later notices has what the view has.
