@@ -483,14 +483,16 @@ static bool
 time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
 {
 	int64		keep;
+	TimestampTz last;			/* not what a transaction that was rolled back has come to */
 
 	if (view->keep == NULL || plan->passes || TIMESTAMP_NOT_FINITE(stream_time))
 		return false;
-	if (plan->expired == DT_NOBEGIN)
+	last = plan->sessions ? plan->expired : weir_stat_view_stream_time(view->relid);
+	if (last == DT_NOBEGIN)
 		return true;
 	keep = view->keep->time + view->keep->day * USECS_PER_DAY +
 		view->keep->month * DAYS_PER_MONTH * USECS_PER_DAY;
-	return stream_time - plan->expired >= Max(keep / 20, USECS_PER_SEC);
+	return stream_time - last >= Max(keep / 20, USECS_PER_SEC);
 }
 
 /*

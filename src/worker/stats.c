@@ -342,6 +342,8 @@ weir_stat_view_stream_time(Oid view)
 
 	key.dboid = MyDatabaseId;
 	key.view = view;
+	if (weir_shared == NULL)
+		return DT_NOBEGIN;
 	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
 	stat = hash_search(weir_view_stats, &key, HASH_FIND, NULL);
 	if (stat)
