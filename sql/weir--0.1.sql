@@ -703,18 +703,17 @@ CREATE VIEW weir.streams AS
                  FROM weir.share_statistics() GROUP BY stream) s ON s.stream = d.stream;
 COMMENT ON VIEW weir.streams IS 'streams: where their rows come from, and whether they arrive';
 
--- A partition that is caught up and silent for weir.idle_timeout is idle: it does not hold the watermark back.
+CREATE FUNCTION weir.stream_watermark(oid) RETURNS timestamptz
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_stream_watermark';
+COMMENT ON FUNCTION weir.stream_watermark(oid) IS 'internal: how far the event time of a stream has come; see weir.stat_streams';
+
 CREATE VIEW weir.stat_streams AS
   WITH parts AS (
     SELECT d.stream, NULLIF(p.topic, '') AS topic, p.partition, p.next_offset AS position,
            GREATEST(s.high_watermark, p.next_offset) AS high_watermark,
            GREATEST(p.stream_time, s.stream_time) AS stream_time,
            COALESCE(s.rows, 0) AS rows, COALESCE(s.bytes, 0) AS bytes, COALESCE(s.bad, 0) AS bad,
-           COALESCE(s.skipped, 0) AS skipped, s.last_message_at, s.error, s.stats_reset,
-           d.server IS NOT NULL AND p.partition < 0 AS beside,
-           d.idle_timeout IS NOT NULL AND COALESCE(s.high_watermark <= p.next_offset, true)
-             AND COALESCE(s.last_message_at, s.started_at)
-                 < pg_catalog.clock_timestamp() - d.idle_timeout AS idle
+           COALESCE(s.skipped, 0) AS skipped, s.last_message_at, s.error, s.stats_reset
       FROM weir.stream_def d
       JOIN (SELECT stream::oid AS stream, topic, partition, next_offset, stream_time FROM weir.position
              WHERE partition >= 0
@@ -723,13 +722,8 @@ CREATE VIEW weir.stat_streams AS
              WHERE partition < 0) p ON p.stream = d.stream AND (p.partition < 0 OR p.topic = ANY (d.topics))
       LEFT JOIN weir.partition_statistics() s
         ON s.stream = p.stream AND s.topic = p.topic AND s.partition = p.partition
-  ), marks AS (
-    SELECT stream,
-           CASE WHEN pg_catalog.count(*) FILTER (WHERE NOT idle AND stream_time IS NULL) > 0 THEN NULL
-                WHEN pg_catalog.bool_and(idle) THEN
-                  pg_catalog.max(stream_time) + (pg_catalog.clock_timestamp() - pg_catalog.max(last_message_at))
-                ELSE pg_catalog.min(stream_time) FILTER (WHERE NOT idle) END AS watermark
-      FROM parts WHERE NOT beside GROUP BY stream
+  ), marks AS MATERIALIZED (
+    SELECT stream, weir.stream_watermark(stream) AS watermark FROM (SELECT DISTINCT stream::oid AS stream FROM parts) p
   )
   SELECT p.stream, p.topic, p.partition, p.position, p.high_watermark,
          p.high_watermark - p.position AS lag,

@@ -11,10 +11,8 @@
  * rows are merged into the view: workers and sessions that share a final view take turns, and each
  * sees the positions that those before it have committed. So the last one to commit closes.
  *
- * Watermark of a stream: the lowest stream time over its partitions, those left out that
- * are idle: caught up with the broker, and silent for weir.idle_timeout. All idle: the
- * highest stream time plus the time since. INSERTed rows never hold a topic's stream back.
- * A row for a window that is closed (its partition had been left out) is late.
+ * How far they close is watermark.c's. A row for a window that is closed (its partition had been left
+ * out of the watermark) is late.
  */
 #include "view/close.h"
 
@@ -38,6 +36,7 @@
 #include "view/apply.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/watermark.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -164,184 +163,6 @@ weir_close_forget(Oid view)
 	weir_behind_forget(view);
 }
 
-/* --- watermarks --------------------------------------------------------------- */
-
-static TimestampTz
-plus(TimestampTz time, const Interval *span, int sign)
-{
-	PGFunction	f = sign > 0 ? timestamptz_pl_interval : timestamptz_mi_interval;
-
-	if (span == NULL || TIMESTAMP_NOT_FINITE(time))
-		return time;
-	return DatumGetTimestampTz(DirectFunctionCall2(f, TimestampTzGetDatum(time), IntervalPGetDatum(span)));
-}
-
-typedef struct Watermark
-{
-	TimestampTz time;			/* DT_NOBEGIN: none yet */
-	TimestampTz changes_at;		/* when a partition may become idle; 0: not by the clock */
-	bool		moves;			/* all are idle: it moves with the clock */
-	bool		unborn;			/* no partition has had a row yet, and none is waited for */
-} Watermark;
-
-/* One partition as it counts for a view. */
-typedef struct MarkPartition
-{
-	char	   *topic;
-	int32		partition;
-	int64		next_offset;
-	TimestampTz stream_time;
-	bool		detached;		/* the view has not caught up */
-	bool		fresh;			/* has rows in this batch */
-	bool		idle;
-	TimestampTz silent_since;	/* 0: unknown */
-} MarkPartition;
-
-static void
-overlay(MarkPartition *part, BatchPartition *parts, int nparts)
-{
-	for (int i = 0; i < nparts; i++)
-	{
-		if (parts[i].partition != part->partition || strcmp(parts[i].topic, part->topic) != 0)
-			continue;
-		part->fresh = true;
-		part->stream_time = Max(part->stream_time, parts[i].stream_time);
-	}
-}
-
-static void
-judge_idle(MarkPartition *part, Stream *stream, TimestampTz now, Watermark *mark)
-{
-	int64		high;
-	TimestampTz idle_at;
-
-	part->silent_since = weir_stat_silent_since(stream->relid, part->topic, part->partition, &high);
-	if (part->fresh)
-		part->silent_since = now;
-	if (stream->idle_timeout == NULL || part->detached || part->silent_since == 0 ||
-		high > part->next_offset)
-		return;
-	idle_at = plus(part->silent_since, stream->idle_timeout, 1);
-	part->idle = !part->fresh && idle_at <= now;
-	if (!part->idle && (mark->changes_at == 0 || idle_at < mark->changes_at))
-		mark->changes_at = idle_at;
-}
-
-/* The stream's partitions as the view stands there. INSERTed rows of a topic's stream are left out. */
-static List *
-read_partitions(View *view, Stream *stream)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	List	   *result = NIL;
-	CatalogScope scope;
-	bool		isnull;
-
-	weir_catalog_open(&scope);
-	weir_catalog_exec("SELECT p.topic, p.partition, p.next_offset,"
-					  " CASE WHEN v.view IS NULL THEN p.stream_time ELSE v.stream_time END, v.view IS NOT NULL"
-					  " FROM weir.position p LEFT JOIN weir.view_position v ON v.view = %u AND v.stream = p.stream"
-					  " AND v.topic = p.topic AND v.partition = p.partition"
-					  " WHERE p.stream = %u%s", view->relid, stream->relid,
-					  stream->server ? " AND p.partition >= 0" : "");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(cxt);
-		MarkPartition *part = palloc0(sizeof(MarkPartition));
-		HeapTuple	row = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		part->topic = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
-		part->partition = DatumGetInt32(SPI_getbinval(row, desc, 2, &isnull));
-		part->next_offset = part->partition < 0 ? PG_INT64_MAX :
-			DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
-		part->stream_time = result_time(i, 4);
-		part->detached = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
-		result = lappend(result, part);
-		MemoryContextSwitchTo(spi);
-	}
-	weir_catalog_close(&scope);
-	return result;
-}
-
-static void
-stream_watermark(View *view, Stream *stream, BatchPartition *parts, int nparts, Watermark *mark)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	MarkPartition *newest = NULL;
-	bool		active = false;
-	ListCell   *lc;
-
-	mark->time = DT_NOEND;
-	foreach(lc, read_partitions(view, stream))
-	{
-		MarkPartition *part = lfirst(lc);
-
-		overlay(part, parts, nparts);
-		judge_idle(part, stream, now, mark);
-		if (part->stream_time != DT_NOBEGIN && (newest == NULL || part->stream_time > newest->stream_time))
-			newest = part;
-		if (part->idle)
-			continue;
-		active = true;
-		mark->time = Min(mark->time, part->stream_time);
-	}
-	if (active)
-		return;
-	mark->time = DT_NOBEGIN;
-	mark->unborn = newest == NULL;
-	if (mark->unborn)
-		return;
-	mark->moves = true;
-	mark->time = newest->stream_time + Max(now - newest->silent_since, 0);
-}
-
-/* weir_close_mark returns a stream's watermark as a view stands there; DT_NOEND: it has no rows yet, and is not waited for. */
-TimestampTz
-weir_close_mark(View *view, Stream *stream)
-{
-	Watermark	mark = {0};
-
-	stream_watermark(view, stream, NULL, 0, &mark);
-	return mark.unborn ? DT_NOEND : mark.time;
-}
-
-/*
- * closing_time returns how far a view's windows close: the lowest of its
- * streams' watermarks, less their lateness, and less what a join has rows wait for each other. Views below it
- * must have been closed before.
- */
-static TimestampTz
-closing_time(View *view, Oid with, BatchPartition *parts, int nparts, Watermark *view_mark)
-{
-	TimestampTz result = DT_NOEND;
-	ListCell   *lc;
-
-	memset(view_mark, 0, sizeof(*view_mark));
-	foreach(lc, view->streams)
-	{
-		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
-		Watermark	mark = {0};
-
-		stream_watermark(view, stream, parts, with == stream->relid ? nparts : 0, &mark);
-		view_mark->moves |= mark.moves;
-		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
-			view_mark->changes_at = mark.changes_at;
-		result = Min(result, plus(mark.time, view->lateness ? view->lateness : stream->lateness, -1));
-	}
-	foreach(lc, view->upstreams)
-	{
-		View	   *below = weir_view_require(lfirst_oid(lc));
-		Watermark	mark = {0};
-
-		(void) closing_time(below, with, parts, nparts, &mark);
-		view_mark->moves |= mark.moves;
-		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
-			view_mark->changes_at = mark.changes_at;
-		result = Min(result, plus(weir_upstream_watermark(view, below->relid), view->lateness, -1));
-	}
-	return TIMESTAMP_NOT_FINITE(result) ? result : result - weir_join_shift(view);
-}
-
 /* --- closing -------------------------------------------------------------------- */
 
 /* After a crash the rows of an unlogged stream have to be fetched again first. */
@@ -370,7 +191,7 @@ close_locked(View *view, TimestampTz closed, TimestampTz closing)
 	if (closing <= closed || (is_at_close(view) && !kept_rows_are_whole(view)))
 		return 0;
 	finals = weir_view_apply_close(view, closed, closing, &span);
-	save_closed(view, closing, is_at_close(view) ? plus(closing, &span, -1) : DT_NOBEGIN);
+	save_closed(view, closing, is_at_close(view) ? weir_time_plus(closing, &span, -1) : DT_NOBEGIN);
 	weir_capture_closed(view->relid);
 	return finals;
 }
@@ -381,7 +202,7 @@ weir_close_view(View *view, Oid stream, BatchPartition *parts, int nparts)
 	TimestampTz closed = weir_close_lock(view);
 	Watermark	mark;
 
-	return close_locked(view, closed, closing_time(view, stream, parts, nparts, &mark));
+	return close_locked(view, closed, weir_watermark_of_view(view, stream, parts, nparts, &mark));
 }
 
 void
@@ -442,7 +263,7 @@ first_open_at_close(View *view)
 	end = weir_view_next_end(view, weir_close_read(view), &span);
 	if (TIMESTAMP_NOT_FINITE(end))
 		return newest;			/* nothing was closed yet, or a gap between windows */
-	return plus(end, span, -1) <= newest ? end : DT_NOBEGIN;
+	return weir_time_plus(end, span, -1) <= newest ? end : DT_NOBEGIN;
 }
 
 TimestampTz
@@ -556,7 +377,7 @@ weir_close_due(Oid relid)
 	open = first_open(view);
 	if (open == DT_NOBEGIN)
 		return 0;
-	closing = closing_time(view, InvalidOid, NULL, 0, &mark);
+	closing = weir_watermark_of_view(view, InvalidOid, NULL, 0, &mark);
 	if (mark.moves && closing != DT_NOBEGIN)
 		return mark.changes_at != 0 ? Min(mark.changes_at, now + Max(open - closing, 1000)) :
 			now + Max(open - closing, 1000);

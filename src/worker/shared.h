@@ -29,11 +29,16 @@ extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 la
 						   int64 dead_letters, int64 busy_us);
 extern void weir_stat_view_time(Oid view, TimestampTz stream_time);
 extern TimestampTz weir_stat_view_stream_time(Oid view);	/* DT_NOBEGIN: not told since the server's start */
-/*
- * weir_stat_silent_since returns when the last rows of a partition arrived, or else when reading it
- * began; 0: unknown. *high: its end when last heard of, 0 if unknown.
- */
-extern TimestampTz weir_stat_silent_since(Oid stream, const char *topic, int32 partition, int64 *high);
+/* What is known of a partition without reading a table. */
+typedef struct PartitionNews
+{
+	TimestampTz silent_since;	/* when the last rows arrived, reading began, or the broker came back; 0: unknown */
+	int64		high;			/* its end when last heard of; -1: unknown */
+	TimestampTz high_at;		/* when that was; 0: never */
+	TimestampTz stream_time;	/* DT_NOBEGIN: none */
+} PartitionNews;
+
+extern void weir_stat_news(Oid stream, const char *topic, int32 partition, PartitionNews *news);
 /* Forget a dropped stream's or view's entries. */
 extern void weir_stat_forget(Oid relid);
 

@@ -117,6 +117,9 @@ typedef struct PartitionStat
 	char		topic[WEIR_TOPIC_MAX];
 	int64		position;		/* committed next offset; -1: unknown */
 	int64		high;			/* end of the partition (LSO) when last heard of; -1: unknown */
+	TimestampTz high_at;		/* when that was heard; 0: never */
+	TimestampTz back_at;		/* when the broker was heard of again after it had not answered; 0: never */
+	bool		doubted;		/* it has not answered */
 	int64		rows;
 	int64		bytes;
 	int64		bad;
@@ -208,6 +211,7 @@ extern void weir_stat_partition_start(Oid stream, const char *topic, int32 parti
 extern void weir_stat_view_add(Oid view, const ViewCounts *counts);
 extern void weir_stat_position(Oid stream, const char *topic, int32 partition, int64 position);
 extern void weir_stat_high(Oid stream, const char *topic, int32 partition, int64 high);
+extern void weir_stat_doubt(Oid stream, const char *topic, int32 partition);
 extern void weir_stat_target(Oid stream, const char *topic, int32 partition,
 							 uint64 request, int64 target);
 extern void weir_stat_error(Oid stream, const char *topic, int32 partition, const char *error);

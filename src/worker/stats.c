@@ -198,6 +198,22 @@ weir_stat_high(Oid stream, const char *topic, int32 partition, int64 high)
 	if (stat == NULL)
 		return;
 	stat->high = high;
+	stat->high_at = GetCurrentTimestamp();
+	if (stat->doubted)
+		stat->back_at = stat->high_at;
+	stat->doubted = false;
+	partition_unlock(stat);
+}
+
+/* The broker does not answer: silence begins anew when it does. */
+void
+weir_stat_doubt(Oid stream, const char *topic, int32 partition)
+{
+	PartitionStat *stat = partition_lock(stream, topic, partition);
+
+	if (stat == NULL)
+		return;
+	stat->doubted = true;
 	partition_unlock(stat);
 }
 
@@ -453,27 +469,27 @@ weir_stat_applied(Oid stream, const char *topic, int32 partition)
 	return position;
 }
 
-TimestampTz
-weir_stat_silent_since(Oid stream, const char *topic, int32 partition, int64 *high)
+void
+weir_stat_news(Oid stream, const char *topic, int32 partition, PartitionNews *news)
 {
 	PartitionStatKey key = partition_key(stream, topic, partition);
 	PartitionStat *stat;
-	TimestampTz since = 0;
 
-	*high = 0;
+	*news = (PartitionNews) {.high = -1,.stream_time = DT_NOBEGIN};
 	if (weir_shared == NULL)
-		return 0;
+		return;
 	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
 	stat = hash_search(weir_partition_stats, &key, HASH_FIND, NULL);
 	if (stat != NULL)
 	{
 		SpinLockAcquire(&stat->mutex);
-		since = stat->last_message_at != 0 ? stat->last_message_at : stat->started_at;
-		*high = stat->high;
+		news->silent_since = Max(stat->last_message_at != 0 ? stat->last_message_at : stat->started_at, stat->back_at);
+		news->high = stat->high;
+		news->high_at = stat->high_at;
+		news->stream_time = stat->stream_time;
 		SpinLockRelease(&stat->mutex);
 	}
 	LWLockRelease(weir_shared->stats_lock);
-	return since;
 }
 
 char *

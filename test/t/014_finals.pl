@@ -160,6 +160,30 @@ rows("SELECT n FROM idle_view WHERE k = 'b'", '1', 'and changes nothing');
 verified($node, 'idle_view', 'verify knows that it was late');
 eventually($node, "SELECT count(*) FROM idle_view WHERE ms(window_start) = 5000", 'the last window is not lost', '1');
 
+# a broker that is away is no silence: windows stay open until it is back, and says for so long that there is nothing more
+my $away = WeirKafka->own;
+my $bootstrap = $away->bootstrap;
+my $lost = topic('away');
+$away->create($lost, 2);
+$node->safe_psql('postgres', <<SQL);
+CREATE SERVER away FOREIGN DATA WRAPPER weir_kafka OPTIONS (bootstrap_servers '$bootstrap', "reconnect.backoff.max.ms" '500');
+CREATE UNLOGGED TABLE away (ts timestamptz, k text)
+  WITH (weir.server = 'away', weir.topic = '$lost', weir.event_time = 'ts', weir.idle_timeout = 'off');
+CREATE MATERIALIZED VIEW away_view WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, count(*) AS n FROM away, tumble(ts, '1 s') GROUP BY 1;
+SQL
+$away->put($lost, ['-P'], "0\t{\"ts\": 100, \"k\": \"a\"}", "1\t{\"ts\": 200, \"k\": \"b\"}", "0\t{\"ts\": 5000, \"k\": \"a\"}");
+wait_for($node, 'away');
+$away->stop;
+$node->safe_psql('postgres', "ALTER TABLE away SET (weir.idle_timeout = '8 s')");
+eventually($node, "SELECT min(clock_timestamp() - last_message_at) > '10 s' FROM weir.stat_streams WHERE stream = 'away'::regclass", 'nothing comes from a broker that is away');
+rows('SELECT count(*) FROM away_view', '0', 'and nothing closes');
+$away->start;
+$away->put($lost, ['-P'], "1\t{\"ts\": 300, \"k\": \"b\"}");
+eventually($node, 'SELECT n FROM away_view WHERE ms(window_start) = 0', 'what comes when it is back is not late', '3');
+rows("SELECT late FROM weir.stat_views WHERE view = 'away_view'::regclass", '0', 'nothing was');
+undef $away;
+
 # an INSERT never holds a topic back
 $node->safe_psql('postgres', "INSERT INTO c5 VALUES ('epoch', 'by hand', 1)");
 put((split /\n/, $node->safe_psql('postgres', "SELECT topics[1] FROM weir.stream_def WHERE stream = 'c5'::regclass"))[0], [ 4, 'k1' ]);
@@ -232,9 +256,13 @@ CREATE FUNCTION log_visit() RETURNS trigger LANGUAGE plpgsql AS
   \$\$ BEGIN INSERT INTO public.visits_log SELECT new.*; RETURN NULL; END \$\$;
 CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON visits FOR EACH ROW EXECUTE FUNCTION log_visit();
 CREATE TABLE log AS SELECT * FROM sales WITH NO DATA;
+CREATE TABLE medians_log AS SELECT * FROM medians WITH NO DATA;
 CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS
   \$\$ BEGIN INSERT INTO public.log SELECT new.*; RETURN NULL; END \$\$;
+CREATE FUNCTION log_median() RETURNS trigger LANGUAGE plpgsql AS
+  \$\$ BEGIN INSERT INTO public.medians_log SELECT new.*; RETURN NULL; END \$\$;
 CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON sales FOR EACH ROW EXECUTE FUNCTION log_final();
+CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON medians FOR EACH ROW EXECUTE FUNCTION log_median();
 COMMIT;
 SQL
 
@@ -266,6 +294,7 @@ SQL
 	same($at, 'medians', 'SELECT window_start, percentile_disc(0.5) WITHIN GROUP (ORDER BY amount), count(DISTINCT city) FROM (' . fill_sql($messages)
 		  . ") o, tumble(ordered_at, '1 s') WHERE window_end <= timestamptz '2024-01-01 00:00:00+00' + interval '1 ms' * ($messages - 4) GROUP BY 1",
 		"$name: so do those that are made of the kept rows");
+	same($at, 'medians_log', 'TABLE medians', "$name: and triggers saw each once");
 
 	my $visits = 'SELECT min(ordered_at), max(ordered_at) + interval \'100 ms\', city, count(*), sum(amount) FROM (' . fill_sql($messages)
 	  . ') o WHERE order_id % 1000 < 300 GROUP BY order_id / 1000, city';
