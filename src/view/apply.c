@@ -726,6 +726,8 @@ weir_view_apply(View *view, Delta *delta)
 
 	if (delta->nrows == 0)
 		return 0;
+	if (view->joins)
+		weir_join_check_kept(view);
 	if (weir_view_closes(view))
 		result.times.closed = weir_close_lock(view);
 	apply_deltas(view, list_make1(delta), &result);

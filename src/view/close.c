@@ -188,7 +188,7 @@ close_locked(View *view, TimestampTz closed, TimestampTz closing)
 	uint64		finals;
 	Interval	span = {0};
 
-	if (closing <= closed || (is_at_close(view) && !kept_rows_are_whole(view)))
+	if (closing <= closed || ((is_at_close(view) || view->joins) && !kept_rows_are_whole(view)))
 		return 0;
 	finals = weir_view_apply_close(view, closed, closing, &span);
 	save_closed(view, closing, is_at_close(view) ? weir_time_plus(closing, &span, -1) : DT_NOBEGIN);

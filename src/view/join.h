@@ -63,6 +63,7 @@ extern Query *weir_outer_statement(ViewShape *shape, Oid result, Oid state);
 
 /* join_keep.c */
 extern int64 weir_join_shortest_keep(Stream *stream);
+extern void weir_join_check_kept(View *view);
 
 /* join_delta.c */
 extern void weir_join_delta(Query *statement, Oid view);

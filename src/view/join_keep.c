@@ -21,6 +21,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/join.h"
+#include "worker/positions.h"
 
 /* The least microseconds that weir.keep of a stream can be. */
 int64
@@ -112,5 +113,27 @@ weir_join_take_turns(Oid stream)
 
 		if (view != NULL && view->joins && view->status == VIEW_RUNNING)
 			weir_run_take_turn(view->relid);
+	}
+}
+
+/*
+ * weir_join_check_kept raises 55P03 while kept rows of a stream are read again after a crash: a row could
+ * miss its match. Workers try their batch again.
+ */
+void
+weir_join_check_kept(View *view)
+{
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+
+		if (!stream->logged && !weir_marker_there(stream->relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("kept rows of stream %s are being read again after a crash", stream->name),
+					 errdetail("View %s joins them.", view->name),
+					 errhint("Try again when the stream is running.")));
 	}
 }

@@ -23,8 +23,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "view/close.h"
 #include "worker/shared.h"
 #include "worker/shmem.h"
+
+#define UNIX_EPOCH	((TimestampTz) (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
 typedef struct Refetch
 {
@@ -67,6 +70,9 @@ prepare_body(void *arg)
 		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												TimestampTzGetDatum(newest),
 												IntervalPGetDatum(stream->keep)));
+	if (refetch->oldest != DT_NOBEGIN)
+		refetch->oldest = Max(Min(refetch->oldest, Min(weir_close_needs_from(stream->relid), weir_join_needs_from(stream->relid))),
+							  UNIX_EPOCH);
 	return true;
 }
 
