@@ -643,6 +643,10 @@ CREATE FUNCTION weir.verify(view regclass) RETURNS TABLE (side text, record json
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_verify';
 COMMENT ON FUNCTION weir.verify(regclass) IS 'rows in which a continuous view differs from its query over the kept rows: none is the promise';
 
+CREATE FUNCTION weir.replace(view regclass, query text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_replace';
+COMMENT ON FUNCTION weir.replace(regclass, text) IS 'gives a continuous view another query: built beside the old rows and swapped in this transaction; what depends on the view stays';
+
 CREATE VIEW weir.views AS
   SELECT v.view, v.streams, v.emit, v.strategy,
          CASE WHEN v.status <> 'running' THEN v.status

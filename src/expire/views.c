@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 #include "view/close.h"
 #include "view/shape.h"
+#include "view/upstream.h"
 #include "worker/shared.h"
 #include "worker/worker.h"
 
@@ -151,7 +152,7 @@ delete_piece(Oid relid, int column, TimestampTz emptied, TimestampTz limit)
 	if (emptied != DT_NOBEGIN)
 		due = psprintf("%s AND %s", due, weir_age_condition(relid, column, ">=", emptied));
 	return weir_catalog_exec("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM %s WHERE %s ORDER BY %s LIMIT %d))",
-							 name, name, due, quote_identifier(get_attname(relid, column, false)), PIECE_ROWS);
+							 name, name, due, quote_identifier(get_attname(relid, weir_live_column(relid, column), false)), PIECE_ROWS);
 }
 
 /* What has to be known of the definition, once per change of the catalog. */
@@ -171,7 +172,7 @@ learn(View *view, int column, ExpiringView *entry)
 static uint64
 delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 {
-	int			column = get_attnum(view->relid, view->keep_column);
+	int			column = weir_live_number(view->relid, get_attnum(view->relid, view->keep_column));
 	TimestampTz limit;
 	uint64		deleted;
 
@@ -180,8 +181,12 @@ delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 		return 0;
 	if (TIMESTAMP_NOT_FINITE(stream_time))
 		return 0;
-	limit = weir_view_keep_limit(view, stream_time);
+	limit = Min(weir_view_keep_limit(view, stream_time), weir_close_needs_from(view->relid));
+	if (limit == DT_NOBEGIN)
+		return 0;
 	deleted = delete_piece(view->relid, column, entry->emptied, limit);
+	if (deleted > 0)
+		weir_segments_missing(view->relid, limit + 1);	/* views above cannot be made anew from it */
 	if (entry->state_key > 0 && deleted < PIECE_ROWS)
 		deleted = Max(deleted, delete_piece(view->state_relid, entry->state_key, entry->emptied, limit));
 	if (deleted < PIECE_ROWS)
@@ -239,6 +244,7 @@ look_body(void *arg)
 	deleted = delete_guarded(view, stream_time, entry);
 	SPI_finish();
 	weir_view_scope_close(&scope);
+	weir_cascade_run(true);
 	if (deleted >= PIECE_ROWS)
 		entry->look_at = GetCurrentTimestamp();
 	return true;

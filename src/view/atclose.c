@@ -209,7 +209,7 @@ weir_atclose_statement(ViewShape *shape, Oid result)
 	{
 		const char *comma = i > 1 ? ", " : "";
 
-		appendStringInfo(&columns, "%s%s", comma, quote_identifier(get_attname(result, i, false)));
+		appendStringInfo(&columns, "%s%s", comma, quote_identifier(get_attname(result, weir_live_column(result, i), false)));
 		appendStringInfo(&values, "%s" WEIR_FINAL ".c%d", comma, i);
 		appendStringInfo(&aliases, "%sc%d", comma, i);
 	}

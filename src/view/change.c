@@ -254,13 +254,8 @@ weir_view_alter(View *view, List *defs, bool reset)
 	}
 	if (options.keep)
 	{
-		Relation	rel = table_open(view->relid, AccessShareLock);
-		List	   *names = NIL;
-
-		for (int i = 0; i < list_length(shape->query->targetList); i++)
-			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
-		keep_column = weir_keep_column(shape, names, weir_span_is_positive(options.keep));
-		table_close(rel, NoLock);
+		keep_column = weir_keep_column(shape, weir_statement_columns(view->relid, shape->query->targetList),
+									   weir_span_is_positive(options.keep));
 	}
 	values[0] = PointerGetDatum(options.lateness);
 	nulls[0] = options.lateness ? ' ' : 'n';
@@ -299,12 +294,33 @@ follow_owner(Oid relid, Oid owner)
 		ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
 }
 
+static bool columns_change = false;	/* weir.replace: the query that they fit comes later */
+
+/* weir_view_alter_columns changes columns of a view's table without asking whether they fit its query still. */
+pg_noinline void
+weir_view_alter_columns(const char *commands, const char *table)
+{
+	columns_change = true;
+	PG_TRY();
+	{
+		(void) weir_catalog_exec("ALTER TABLE %s%s", table, commands);
+	}
+	PG_FINALLY();
+	{
+		columns_change = false;
+	}
+	PG_END_TRY();
+}
+
 void
 weir_view_after_alter(View *view, AlterTableStmt *stmt)
 {
 	CatalogScope scope;
 	Oid			owner;
 	ViewStatements statements;
+
+	if (columns_change)
+		return;
 
 	CommandCounterIncrement();
 	weir_cache_forget();

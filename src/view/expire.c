@@ -46,19 +46,21 @@ weir_time_literal(TimestampTz time)
 }
 
 /*
- * weir_age_condition is SQL that compares the table's column of this number, which may be a timestamp in
+ * weir_age_condition is SQL that compares the table's column of this number (dropped ones not counted), which may be a timestamp in
  * UTC, with a time; column 0: true.
  */
 char *
 weir_age_condition(Oid relid, int column, const char *operator, TimestampTz time)
 {
 	bool		zoned;
+	AttrNumber	attno;
 
 	if (column == 0)
 		return pstrdup("true");
-	zoned = get_atttype(relid, column) == TIMESTAMPTZOID;
+	attno = weir_live_column(relid, column);
+	zoned = get_atttype(relid, attno) == TIMESTAMPTZOID;
 	return psprintf("%s OPERATOR(pg_catalog.%s) %s%s::pg_catalog.timestamptz%s",
-					quote_identifier(get_attname(relid, column, false)), operator,
+					quote_identifier(get_attname(relid, attno, false)), operator,
 					zoned ? "" : "pg_catalog.timezone('UTC'::pg_catalog.text, ",
 					weir_time_literal(time), zoned ? "" : ")");
 }
@@ -102,7 +104,7 @@ weir_view_expire(View *view, TimestampTz stream_time)
 	if (view->keep == NULL || view->keep_column == NULL)
 		return 0;
 	limit = Min(weir_view_keep_limit(view, stream_time), weir_close_needs_from(view->relid));
-	column = get_attnum(view->relid, view->keep_column);
+	column = weir_live_number(view->relid, get_attnum(view->relid, view->keep_column));
 	SPI_connect();
 	deleted = weir_catalog_exec("DELETE FROM %s WHERE %s", view->name,
 								weir_age_condition(view->relid, column, "<=", limit));
@@ -142,9 +144,9 @@ indexed_first(Oid relid, AttrNumber attno)
 static void
 index_column(Oid relid, int column)
 {
-	if (column > 0 && !indexed_first(relid, column))
+	if (column > 0 && !indexed_first(relid, weir_live_column(relid, column)))
 		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(relid),
-								 quote_identifier(get_attname(relid, column, false)));
+								 quote_identifier(get_attname(relid, weir_live_column(relid, column), false)));
 }
 
 /* weir_view_index_age makes an index on the column that weir.keep goes by, unless one begins with it. */
@@ -152,7 +154,7 @@ void
 weir_view_index_age(View *view)
 {
 	CatalogScope scope;
-	int			column = get_attnum(view->relid, view->keep_column);
+	int			column = weir_live_number(view->relid, get_attnum(view->relid, view->keep_column));
 	ViewShape  *shape = weir_view_shape(view);
 
 	weir_catalog_open(&scope);

@@ -178,7 +178,7 @@ columns_of(Oid relid, const char *prefix, int n)
 	initStringInfo(&buf);
 	for (int i = 1; i <= n; i++)
 		appendStringInfo(&buf, "%s%s%s", i > 1 ? ", " : "", prefix,
-						 quote_identifier(get_attname(relid, i, false)));
+						 quote_identifier(get_attname(relid, weir_live_column(relid, i), false)));
 	return buf.data;
 }
 

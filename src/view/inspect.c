@@ -550,7 +550,7 @@ covered_condition(View *view, ViewShape *shape)
 		newest = Max(newest, weir_upstream_newest(lfirst_oid(lc)));
 	if (view->keep && view->keep_column && !TIMESTAMP_NOT_FINITE(newest))
 		condition = psprintf("%s AND %s", condition,
-							 side_condition(shape, get_attnum(view->relid, view->keep_column), ">",
+							 side_condition(shape, weir_live_number(view->relid, get_attnum(view->relid, view->keep_column)), ">",
 											DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 																					TimestampTzGetDatum(newest),
 																					IntervalPGetDatum(view->keep)))));
@@ -560,12 +560,10 @@ covered_condition(View *view, ViewShape *shape)
 static List *
 table_column_names(Oid relid, int n)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
 	List	   *names = NIL;
 
-	for (int i = 0; i < n; i++)
-		names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname)));
-	table_close(rel, NoLock);
+	for (int i = 1; i <= n; i++)
+		names = lappend(names, get_attname(relid, weir_live_column(relid, i), false));
 	return names;
 }
 
@@ -611,6 +609,8 @@ weir_verify(PG_FUNCTION_ARGS)
 				 errdetail("Its weir.keep is 0."),
 				 errhint("Compare what its triggers sent with its query.")));
 	weir_view_lock_streams(weir_view_base_streams(view));
+	foreach(lc, view->upstreams)
+		LockRelationOid(lfirst_oid(lc), ShareLock); /* nor is anything expired there */
 	check_follows(view);
 	weir_window_times = (WindowTimes) {DT_NOBEGIN, weir_close_read(view)};
 	foreach(lc, kept_deltas(view))

@@ -60,6 +60,27 @@ name_columns(RangeTblEntry *rte, List *names)
 		rte->alias = copyObject(rte->eref);
 }
 
+/* Columns that were dropped from the table have their number still: NULLs that nobody reads. */
+static void
+leave_gaps(Query *query, TupleDesc table)
+{
+	for (int i = 0; i < table->natts; i++)
+	{
+		ListCell   *lc;
+
+		if (!TupleDescAttr(table, i)->attisdropped)
+			continue;
+		foreach(lc, query->targetList)
+		{
+			if (lfirst_node(TargetEntry, lc)->resno > i)
+				lfirst_node(TargetEntry, lc)->resno++;
+		}
+		query->targetList = list_insert_nth(query->targetList, i,
+											makeTargetEntry((Expr *) makeNullConst(INT4OID, -1, InvalidOid),
+															i + 1, psprintf("dropped_%d", i + 1), false));
+	}
+}
+
 /* Puts an ordinary view's query in the place of the view, or of a table with the same columns. */
 static void
 expand_view(RangeTblEntry *rte, Relation rel, Relation table)
@@ -69,6 +90,7 @@ expand_view(RangeTblEntry *rte, Relation rel, Relation table)
 	ListCell   *lc;
 	int			i = 0;
 
+	leave_gaps(subquery, RelationGetDescr(table));
 	foreach(lc, subquery->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
@@ -126,11 +148,21 @@ expand_append(RangeTblEntry *rte, View *view)
 	Relation	query = table_open(view->query_relid, AccessShareLock);
 	RangeTblEntry *old;
 
-	if (RelationGetNumberOfAttributes(table) != RelationGetNumberOfAttributes(query))
+	int			nlive = 0;
+
+	for (int i = 0; i < RelationGetNumberOfAttributes(table); i++)
+		nlive += !TupleDescAttr(RelationGetDescr(table), i)->attisdropped;
+	if (nlive != RelationGetNumberOfAttributes(query))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("continuous view %s cannot be read by another one", view->name),
 				 errdetail("Columns were added to its table.")));
+	if (nlive != RelationGetNumberOfAttributes(table) && get_view_query(query)->setOperations)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s cannot be read by another one", view->name),
+				 errdetail("It is a UNION ALL, and columns of it were dropped."),
+				 errhint("Drop the view and create it again.")));
 	if (rte->tablesample)
 		weir_refuse(view->name, "TABLESAMPLE over a continuous view is not supported.",
 					"Filter in WHERE instead, for example by a hash of a column.");

@@ -129,6 +129,8 @@ extern char *weir_statement_placeholder(List *targets);
 extern char *weir_statement_states(ViewShape *shape, Oid state);
 extern char *weir_statement_type(Oid type, int32 typmod);
 extern List *weir_statement_columns(Oid relid, List *targets);
+extern AttrNumber weir_live_column(Oid relid, int n);
+extern int	weir_live_number(Oid relid, AttrNumber attno);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
 
 /*
@@ -255,6 +257,7 @@ extern void weir_view_lock_streams(List *streams);
 extern uint64 weir_view_fill(View *view, const char *qual);
 
 /* change.c */
+extern void weir_view_alter_columns(const char *commands, const char *table);
 extern void weir_view_start_now(View *view);
 
 /* late_rows.c: counts the rows that a run of the late statement found, and keeps them where weir.late = 'keep'. */

@@ -246,6 +246,34 @@ refuse_changed_table(Relation rel, const char *column)
 			 errhint("Drop the view and create it again.")));
 }
 
+/* weir_live_column: the n-th column of a table, dropped ones left out (weir.replace may drop some); 0: there are not so many */
+AttrNumber
+weir_live_column(Oid relid, int n)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	result = 0;
+
+	for (int i = 0; i < desc->natts && result == 0; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped && --n == 0)
+			result = i + 1;
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* weir_live_number: the other way round */
+int
+weir_live_number(Oid relid, AttrNumber attno)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	int			n = weir_delta_column(rel, attno) + 1;
+
+	table_close(rel, NoLock);
+	return n;
+}
+
 /*
  * weir_statement_columns returns today's names of a table's first columns, which stand
  * for these targets: columns may have been renamed, and others added behind.
@@ -262,10 +290,12 @@ weir_statement_columns(Oid relid, List *targets)
 	foreach(lc, targets)
 	{
 		TargetEntry *tle = lfirst(lc);
-		Form_pg_attribute att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+		Form_pg_attribute att;
 
-		if (att == NULL || att->attisdropped ||
-			att->atttypid != exprType((Node *) tle->expr))
+		while (i < desc->natts && TupleDescAttr(desc, i)->attisdropped)
+			i++;
+		att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+		if (att == NULL || att->atttypid != exprType((Node *) tle->expr))
 			refuse_changed_table(rel, tle->resname ? tle->resname : "?");
 		names = lappend(names, pstrdup(NameStr(att->attname)));
 		i++;

@@ -269,9 +269,9 @@ each_row_once(Query *query)
 		(rte->rtekind == RTE_SUBQUERY && each_row_once(rte->subquery));
 }
 
-/* Columns of weir's own unique index on a view's table; NIL: it has none. */
-static List *
-unique_columns(Oid view)
+/* weir_unique_columns: columns of weir's own unique index on a view's table; NIL: it has none. */
+List *
+weir_unique_columns(Oid view)
 {
 	Relation	rel = table_open(view, AccessShareLock);
 	List	   *result = NIL;
@@ -325,7 +325,7 @@ choose_linear_keys(ViewShape *shape, Feeds *feeds)
 	Recompute  *recompute = shape->recompute;
 	List	   *all = recompute->keys;
 	Oid			view = linitial_oid(shape->streams);
-	List	   *columns = feeds->views == 1 ? unique_columns(view) : NIL;
+	List	   *columns = feeds->views == 1 ? weir_unique_columns(view) : NIL;
 	ListCell   *lc;
 
 	recompute->keys = NIL;

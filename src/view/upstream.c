@@ -122,13 +122,13 @@ find_time_columns(View *view, List **not_null, bool *tables)
 		if (tle->resjunk || !weir_trace_column(shape->query, (Node *) tle->expr, &origin))
 			continue;
 		if ((origin.window != 0 || origin.not_null) && weir_shape_passes(shape, tle))
-			*not_null = lappend_int(*not_null, tle->resno);
+			*not_null = lappend_int(*not_null, weir_live_column(view->relid, tle->resno));
 		if (origin.window == 0 || !origin.event_time || weir_source_changes(view->relid))
 			continue;
 		if (origin.window == 1 && is_session(origin.call))
 			continue;			/* a session that is still open may have begun any time ago */
 		column = palloc0(sizeof(TimeColumn));
-		column->attno = tle->resno;
+		column->attno = weir_live_column(view->relid, tle->resno);
 		column->end = origin.window == 2;
 		if (!column->end)
 			column->first_open = first_open_text(origin.call);
@@ -422,9 +422,9 @@ weir_upstream_between(Oid view, TimestampTz from, TimestampTz until)
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "true");
 	if (!TIMESTAMP_NOT_FINITE(from))
-		appendStringInfo(&buf, " AND x.%s", weir_age_condition(view, last, ">=", from));
+		appendStringInfo(&buf, " AND x.%s", weir_age_condition(view, weir_live_number(view, last), ">=", from));
 	if (!TIMESTAMP_NOT_FINITE(until))
-		appendStringInfo(&buf, " AND x.%s", weir_age_condition(view, first, "<", until));
+		appendStringInfo(&buf, " AND x.%s", weir_age_condition(view, weir_live_number(view, first), "<", until));
 	return buf.data;
 }
 

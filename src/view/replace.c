@@ -1,0 +1,557 @@
+/*
+ * replace.c
+ *	  weir.replace(view, query): another query for a view that stays.
+ *
+ * In one transaction a second view is made and filled beside the old one, as CREATE does it;
+ * then the old table gets the columns of the new query, the difference of the rows, and the second
+ * view's definition, states and positions. The second view is dropped. The table stays the
+ * same for all that depends on it: triggers, indexes, grants, comments, ordinary views, foreign keys, views above.
+ *
+ * Locks: Share on the streams from the beginning, so nothing arrives; readers are kept out only from the change of the
+ * columns on (AccessExclusive, if columns come or go) until commit, and see the old rows or the new ones.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/options.h"
+#include "catalog/pg_class.h"
+#include "catalog/stream.h"
+#include "commands/createas.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "view/close.h"
+#include "view/define.h"
+#include "view/shape.h"
+#include "view/upstream.h"
+#include "worker/positions.h"
+#include "worker/shared.h"
+
+PG_FUNCTION_INFO_V1(weir_replace);
+
+typedef struct Replace
+{
+	View	   *view;			/* the one that stays */
+	char	   *table;			/* its name */
+	View	   *beside;
+	List	   *kept;			/* of char *: columns of both, in the table's order */
+	List	   *added;			/* of char *: columns of the new query only */
+	List	   *dropped;		/* of char *: columns of the table only */
+} Replace;
+
+/* --- the query ------------------------------------------------------------------- */
+
+static Query *
+analyse(const char *text)
+{
+	List	   *raw = raw_parser(text, RAW_PARSE_DEFAULT);
+	Query	   *query;
+
+	if (list_length(raw) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("weir.replace needs one SELECT")));
+	query = parse_analyze_fixedparams(linitial_node(RawStmt, raw), text, NULL, 0, NULL);
+	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("weir.replace needs one SELECT")));
+	return query;
+}
+
+static TargetEntry *
+find_target(Query *query, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk && strcmp(tle->resname, name) == 0)
+			return tle;
+	}
+	return NULL;
+}
+
+/* A column that stays must stay what it is. */
+static void
+check_type(Replace *replace, Form_pg_attribute att, TargetEntry *tle)
+{
+	Oid			type = exprType((Node *) tle->expr);
+
+	if (type == att->atttypid && exprCollation((Node *) tle->expr) == att->attcollation)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("column \"%s\" of continuous view %s would become another type", NameStr(att->attname), replace->view->name),
+			 errdetail("It is of type %s, and %s in the new query.", format_type_be(att->atttypid), format_type_be(type)),
+			 errhint("Cast it to %s, or give it another name.", format_type_be(att->atttypid))));
+}
+
+static int
+count_columns(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	int			n = RelationGetNumberOfAttributes(rel);
+
+	table_close(rel, NoLock);
+	return n;
+}
+
+/* Which columns stay, come and go. Those that the user added to the table stay his. */
+static void
+compare_columns(Replace *replace, Query *query)
+{
+	Relation	rel = table_open(replace->view->relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			nmine = count_columns(replace->view->query_relid);
+	ListCell   *lc;
+
+	for (int i = 0; i < desc->natts && nmine > 0; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		TargetEntry *tle;
+
+		if (att->attisdropped)
+			continue;
+		nmine--;
+		tle = find_target(query, NameStr(att->attname));
+		if (tle)
+		{
+			check_type(replace, att, tle);
+			replace->kept = lappend(replace->kept, pstrdup(NameStr(att->attname)));
+		}
+		else
+			replace->dropped = lappend(replace->dropped, pstrdup(NameStr(att->attname)));
+	}
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		bool		there = tle->resjunk;
+		ListCell   *lk;
+
+		foreach(lk, replace->kept)
+			there |= !tle->resjunk && strcmp(lfirst(lk), tle->resname) == 0;
+		if (!there)
+			replace->added = lappend(replace->added, tle->resname);
+	}
+	table_close(rel, NoLock);
+}
+
+/* The table's order, then what is new; hidden targets behind. */
+static void
+order_columns(Replace *replace, Query *query)
+{
+	List	   *names = list_concat_copy(replace->kept, replace->added);
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	foreach(lc, names)
+		targets = lappend(targets, find_target(query, lfirst(lc)));
+	if (query->setOperations && !equal(targets, list_copy_head(query->targetList, list_length(targets))))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the columns of a UNION ALL stand in another order than in continuous view %s", replace->view->name),
+				 errhint("List the columns that stay first, in the view's order, then the new ones.")));
+	foreach(lc, query->targetList)
+	{
+		if (lfirst_node(TargetEntry, lc)->resjunk)
+			targets = lappend(targets, lfirst(lc));
+	}
+	foreach(lc, targets)
+		lfirst_node(TargetEntry, lc)->resno = foreach_current_index(lc) + 1;
+	query->targetList = targets;
+}
+
+/* --- the view beside ------------------------------------------------------------------ */
+
+static bool
+is_whole(View *view)
+{
+	int			column;
+
+	return view->streams == NIL || weir_view_covered_from(view, &column) == DT_NOBEGIN;
+}
+
+/* As CREATE MATERIALIZED VIEW would make it, with the old one's options, for its owner. */
+static void
+make_beside(Replace *replace, Query *query, const char *text)
+{
+	View	   *view = replace->view;
+	CreateTableAsStmt *stmt = makeNode(CreateTableAsStmt);
+	WeirViewOptions options;
+	ObjectAddress made;
+
+	stmt->query = (Node *) query;
+	stmt->objtype = OBJECT_MATVIEW;
+	stmt->into = makeNode(IntoClause);
+	stmt->into->rel = makeRangeVar(get_namespace_name(get_rel_namespace(view->relid)),
+								   psprintf("weir_replace_%u", view->relid), -1);
+	weir_options_view_defaults(&options);
+	options.continuous = true;
+	options.emit = view->emit;
+	options.lateness = view->lateness;
+	options.keep = view->keep;
+	made = weir_view_create(stmt, &options, text, NULL);
+	CommandCounterIncrement();
+	replace->beside = weir_view_require(made.objectId);
+	if (!is_whole(replace->beside))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("kept rows cannot tell what continuous view %s would hold", view->name),
+				 errdetail("Rows that it has counted are no longer kept (weir.keep of the stream)."),
+				 errhint("Create a second view with weir.start = 'earliest', and rename it when it has caught up.")));
+}
+
+/* --- the table --------------------------------------------------------------------------- */
+
+static void
+change_columns(Replace *replace)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+	CatalogScope scope;
+
+	initStringInfo(&sql);
+	foreach(lc, replace->dropped)
+		appendStringInfo(&sql, "%s DROP COLUMN %s", sql.len ? "," : "", quote_identifier(lfirst(lc)));
+	foreach(lc, replace->added)
+	{
+		AttrNumber	attno = get_attnum(replace->beside->relid, lfirst(lc));
+		Oid			type;
+		int32		typmod;
+		Oid			collation;
+
+		get_atttypetypmodcoll(replace->beside->relid, attno, &type, &typmod, &collation);
+		appendStringInfo(&sql, "%s ADD COLUMN %s %s%s%s", sql.len ? "," : "", quote_identifier(lfirst(lc)),
+						 weir_statement_type(type, typmod),
+						 OidIsValid(collation) ? " COLLATE " : "", OidIsValid(collation) ? generate_collation_name(collation) : "");
+	}
+	if (sql.len == 0)
+		return;
+	weir_catalog_open(&scope);
+	weir_view_alter_columns(sql.data, replace->table);
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+}
+
+static char *
+name_list(const char *prefix, List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, names)
+		appendStringInfo(&buf, "%s%s%s", buf.len ? ", " : "", prefix, quote_identifier(lfirst(lc)));
+	return buf.data;
+}
+
+/* Names of the columns of weir's unique index; NIL: none. */
+static List *
+unique_names(Oid relid)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, weir_unique_columns(relid))
+		names = lappend(names, get_attname(relid, lfirst_int(lc), false));
+	return names;
+}
+
+/*
+ * The indexes that weir made for the new query: unique ones of the old query that it has not go, those that are missing
+ * are made. Unique ones with NULLS NOT DISTINCT are weir's.
+ */
+static void
+change_indexes(Replace *replace)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("DO $weir$ DECLARE i record; BEGIN"
+							 " FOR i IN SELECT o.indexrelid::regclass AS name FROM pg_index o WHERE o.indrelid = %u AND o.indisunique AND o.indnullsnotdistinct"
+							 " AND NOT EXISTS (SELECT FROM pg_index n WHERE n.indrelid = %u AND substring(pg_get_indexdef(n.indexrelid) FROM ' USING .*') = substring(pg_get_indexdef(o.indexrelid) FROM ' USING .*'))"
+							 " LOOP EXECUTE format('DROP INDEX %%s', i.name); END LOOP;"
+							 " FOR i IN SELECT n.indisunique AS u, substring(pg_get_indexdef(n.indexrelid) FROM ' USING .*') AS d FROM pg_index n WHERE n.indrelid = %u"
+							 " AND NOT EXISTS (SELECT FROM pg_index o WHERE o.indrelid = %u AND substring(pg_get_indexdef(o.indexrelid) FROM ' USING .*') = substring(pg_get_indexdef(n.indexrelid) FROM ' USING .*'))"
+							 " LOOP EXECUTE format('CREATE %%s INDEX ON %%s %%s', CASE WHEN i.u THEN 'UNIQUE' END, %u::regclass, i.d); END LOOP; END $weir$",
+							 replace->view->relid, replace->beside->relid, replace->beside->relid, replace->view->relid, replace->view->relid);
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+}
+
+/* Is a row of the new query told apart by other columns than one of the old? */
+static bool
+key_differs(Replace *replace)
+{
+	static const char *const keys = "(SELECT array_agg(k ORDER BY k) FROM (SELECT substring(pg_get_indexdef(indexrelid) FROM ' USING .*') AS k FROM pg_index"
+		" WHERE indrelid = %u AND indisunique AND indnullsnotdistinct) x)";
+	CatalogScope scope;
+	bool		result;
+
+	weir_catalog_open(&scope);
+	result = weir_catalog_exec("SELECT WHERE %s IS DISTINCT FROM %s", psprintf(keys, replace->view->relid),
+							   psprintf(keys, replace->beside->relid)) > 0;
+	weir_catalog_close(&scope);
+	return result;
+}
+
+/* One statement, so that foreign keys and triggers see the difference only. */
+static char *
+difference_text(Replace *replace, List *key)
+{
+	List	   *all = list_concat_copy(replace->kept, replace->added);
+	List	   *values = NIL;
+	const char *beside = weir_relation_name(replace->beside->relid);
+	StringInfoData set;
+	ListCell   *lc;
+
+	foreach(lc, all)
+	{
+		bool		is_key = false;
+		ListCell   *lk;
+
+		foreach(lk, key)
+			is_key |= strcmp(lfirst(lk), lfirst(lc)) == 0;
+		if (!is_key)
+			values = lappend(values, lfirst(lc));
+	}
+	if (key == NIL)
+		return psprintf("WITH o AS MATERIALIZED (SELECT t.ctid AS id, CAST(ROW(%s) AS text) AS r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS d FROM %s AS t),"
+						" n AS MATERIALIZED (SELECT n.*, CAST(ROW(%s) AS text) AS weir_r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS weir_d FROM %s AS n),"
+						" gone AS (DELETE FROM %s AS t WHERE t.ctid = ANY (ARRAY(SELECT o.id FROM o WHERE NOT EXISTS (SELECT FROM n WHERE n.weir_r = o.r AND n.weir_d = o.d))) RETURNING 1)"
+						" INSERT INTO %s (%s) SELECT %s FROM n WHERE (SELECT count(*) FROM gone) >= 0 AND NOT EXISTS (SELECT FROM o WHERE o.r = n.weir_r AND o.d = n.weir_d)",
+						name_list("t.", all), name_list("t.", all), replace->table,
+						name_list("n.", all), name_list("n.", all), beside,
+						replace->table, replace->table, name_list("", all), name_list("n.", all));
+	initStringInfo(&set);
+	foreach(lc, values)
+		appendStringInfo(&set, "%s%s = excluded.%s", set.len ? ", " : "", quote_identifier(lfirst(lc)), quote_identifier(lfirst(lc)));
+	return psprintf("WITH n AS MATERIALIZED (SELECT CAST(ROW(%s) AS text) AS r FROM %s AS n),"
+					" gone AS (DELETE FROM %s AS t WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM %s AS t WHERE NOT EXISTS (SELECT FROM n WHERE n.r = CAST(ROW(%s) AS text)))))"
+					" INSERT INTO %s AS t (%s) SELECT %s FROM %s AS n ON CONFLICT (%s) %s%s%s%s%s%s",
+					name_list("n.", key), beside, replace->table, replace->table, name_list("t.", key),
+					replace->table, name_list("", all), name_list("n.", all), beside, name_list("", key),
+					values ? "DO UPDATE SET " : "DO NOTHING", set.data,
+					values ? " WHERE CAST(ROW(" : "", values ? name_list("t.", values) : "",
+					values ? ") AS record) *<> CAST(ROW(" : "",
+					values ? psprintf("%s) AS record)", name_list("excluded.", values)) : "");
+}
+
+static pg_noinline void
+run_difference(const char *sql)
+{
+	const int	outer_depth = weir_applying_begin();
+
+	PG_TRY();
+	{
+		(void) weir_catalog_exec("%s", sql);
+	}
+	PG_CATCH();
+	{
+		weir_applying_end(outer_depth);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	weir_applying_end(outer_depth);
+}
+
+static void
+run_as_owner(Replace *replace, const char *sql)
+{
+	ViewScope	scope;
+
+	weir_view_scope_open(replace->view, &scope);
+	weir_view_scope_pin();
+	weir_view_scope_plain();
+	SPI_connect();
+	run_difference(sql);
+	SPI_finish();
+	weir_view_scope_close(&scope);
+	CommandCounterIncrement();
+}
+
+static void
+change_rows(Replace *replace)
+{
+	List	   *key = unique_names(replace->beside->relid);
+
+	if (key_differs(replace))
+		run_as_owner(replace, psprintf("DELETE FROM %s", replace->table));	/* old rows do not fit the new key */
+	change_indexes(replace);
+	run_as_owner(replace, difference_text(replace, key));
+}
+
+/* --- the catalog ---------------------------------------------------------------------------- */
+
+/* weir.query_N or weir.state_N of one view belongs to the other. */
+static void
+hand_over(Oid object, Oid from, Oid to)
+{
+	ObjectAddress dependent;
+	ObjectAddress on;
+
+	if (!OidIsValid(object))
+		return;
+	(void) deleteDependencyRecordsForSpecific(RelationRelationId, object, DEPENDENCY_INTERNAL, RelationRelationId, from);
+	ObjectAddressSet(dependent, RelationRelationId, object);
+	ObjectAddressSet(on, RelationRelationId, to);
+	if (OidIsValid(to))
+		recordDependencyOn(&dependent, &on, DEPENDENCY_INTERNAL);
+}
+
+static void
+take_over(Replace *replace)
+{
+	Oid			view = replace->view->relid;
+	Oid			beside = replace->beside->relid;
+	static const char *const tables[] = {"view_close", "view_position", "view_behind"};
+	CatalogScope scope;
+
+	hand_over(replace->view->query_relid, view, InvalidOid);
+	hand_over(replace->view->state_relid, view, InvalidOid);
+	hand_over(replace->beside->query_relid, beside, view);
+	hand_over(replace->beside->state_relid, beside, view);
+	CommandCounterIncrement();
+	weir_catalog_open(&scope);
+	(void) weir_catalog_exec("WITH n AS (DELETE FROM weir.view_def WHERE view = %u RETURNING *)"
+							 " UPDATE weir.view_def v SET query = n.query, state = n.state, streams = n.streams, strategy = n.strategy,"
+							 " lateness = n.lateness, keep_column = n.keep_column, settings = n.settings, since = n.since,"
+							 " join_reach = n.join_reach, status = 'running', error = NULL"
+							 " FROM n WHERE v.view = %u", beside, view);
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		(void) weir_catalog_exec("DELETE FROM weir.%s WHERE view = %u", tables[i], view);
+		(void) weir_catalog_exec("UPDATE weir.%s SET view = %u WHERE view = %u", tables[i], view, beside);
+	}
+	(void) weir_catalog_exec("DELETE FROM weir.missed_row WHERE view = %u", view);
+	(void) weir_catalog_exec("DROP VIEW %s", weir_relation_name(replace->view->query_relid));
+	if (OidIsValid(replace->view->state_relid))
+		(void) weir_catalog_exec("DROP TABLE %s", weir_relation_name(replace->view->state_relid));
+	(void) weir_catalog_exec("DROP TABLE %s", weir_relation_name(beside));
+	weir_catalog_changed();
+	weir_catalog_close(&scope);
+	CommandCounterIncrement();
+	weir_cache_forget();
+}
+
+/* --- views above ----------------------------------------------------------------------------- */
+
+static bool
+reads_walker(Node *node, Oid *relid)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		return rte->rtekind == RTE_RELATION && rte->inFromCl && rte->relid == *relid;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, reads_walker, relid, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, reads_walker, relid);
+}
+
+/* Views that this one stood for its query in; they are built anew after it. */
+static List *
+inlined_above(View *view)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (!weir_view_is_inlined(view))
+		return NIL;
+	foreach(lc, list_copy(weir_view_oids()))
+	{
+		View	   *above = weir_view_get(lfirst_oid(lc));
+
+		if (above->relid != view->relid && reads_walker((Node *) weir_shape_definition(above->query_relid), &view->relid))
+			result = lappend_oid(result, above->relid);
+	}
+	return result;
+}
+
+static void
+check_kind(Replace *replace, List *inlined)
+{
+	bool		was = weir_view_is_inlined(replace->view);
+
+	if ((inlined || weir_view_oids_above(replace->view->relid)) && was != weir_view_is_inlined(replace->beside))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s would become another kind of source for the views that read it", replace->view->name),
+				 errdetail(was ? "Its rows are appended, and those of the new query change." : "Its rows change, and those of the new query are appended."),
+				 errhint("Drop the views that read it first.")));
+}
+
+/* --- all together -------------------------------------------------------------------------------- */
+
+static void
+check_replaceable(View *view)
+{
+	weir_check_owner(view->relid);
+	if (weir_view_is_final(view) && weir_view_oids_above(view->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s is a stream for other views, which have counted its finals", view->name),
+				 errhint("Drop the views that read it first.")));
+	if (view->keep && !weir_span_is_positive(view->keep))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s stores nothing", view->name),
+				 errhint("Drop it and create it again.")));
+}
+
+/* weir.replace(view regclass, query text) → void */
+Datum
+weir_replace(PG_FUNCTION_ARGS)
+{
+	char	   *definition = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Replace		replace = {weir_view_require(PG_GETARG_OID(0))};
+	Query	   *query;
+	List	   *inlined;
+	Oid			save_userid;
+	int			save_sec_context;
+	ListCell   *lc;
+
+	check_replaceable(replace.view);
+	weir_view_lock_streams(weir_view_base_streams(replace.view));
+	LockRelationOid(replace.view->relid, ExclusiveLock);
+	replace.view = weir_view_require(replace.view->relid);
+	replace.table = weir_relation_name(replace.view->relid);
+	inlined = inlined_above(replace.view);
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(replace.view->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	query = analyse(definition);
+	if (reads_walker((Node *) query, &replace.view->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the new query of continuous view %s reads the view itself", replace.view->name)));
+	compare_columns(&replace, query);
+	order_columns(&replace, query);
+	make_beside(&replace, query, definition);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	check_kind(&replace, inlined);
+	change_columns(&replace);
+	change_rows(&replace);
+	take_over(&replace);
+	weir_cascade_run(false);
+	foreach(lc, inlined)
+		weir_view_refresh(weir_view_require(lfirst_oid(lc)), false);
+	PG_RETURN_VOID();
+}
