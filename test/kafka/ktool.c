@@ -12,8 +12,8 @@
  *	  ktool BOOTSTRAP ends TOPIC                "partition low high", a line each
  *	  ktool BOOTSTRAP cat TOPIC [full]          what a read_committed consumer gets up to the end:
  *	     "partition TAB key TAB value", \N for null; full: also timestamp and headers a=b,c=d
- *	  ktool BOOTSTRAP age TOPIC COUNT           reads COUNT records of partition 0 as they come; prints the
- *	     median, 99th percentile and highest age in ms, by their timestamps
+ *	  ktool BOOTSTRAP age TOPIC COUNT [SKIP]    reads COUNT records of partition 0 behind the first SKIP, as they come;
+ *	     prints the median, 99th percentile and highest age in ms, by their timestamps
  *	  ktool BOOTSTRAP put TOPIC [options] < lines
  *	     -p N      into partition N (default: by key, else spread)
  *	     -P        lines begin with "partition TAB"
@@ -610,12 +610,13 @@ cmd_age(int argc, char **argv)
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_t *rk;
 	long		n = 0,
-				count;
+				count,
+				skip = argc > 2 ? atol(argv[2]) : 0;
 	long long  *ages;
 	struct timespec now;
 
 	if (argc < 2 || (count = atol(argv[1])) <= 0)
-		die("age TOPIC COUNT");
+		die("age TOPIC COUNT [SKIP]");
 	ages = malloc(sizeof(long long) * count);
 	conf_set(conf, "bootstrap.servers", bootstrap);
 	conf_set(conf, "group.id", "ktool");
@@ -639,7 +640,7 @@ cmd_age(int argc, char **argv)
 		if (msg == NULL)
 			die("%ld of %ld records came", n, count);
 		clock_gettime(CLOCK_REALTIME, &now);
-		if (!msg->err)
+		if (!msg->err && skip-- <= 0)
 			ages[n++] = now.tv_sec * 1000LL + now.tv_nsec / 1000000 - rd_kafka_message_timestamp(msg, NULL);
 		rd_kafka_message_destroy(msg);
 	}

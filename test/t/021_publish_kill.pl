@@ -32,50 +32,45 @@ CREATE TABLE state (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO state SELECT i, 0 FROM generate_series(1, $keys) i;
 CREATE TRIGGER pub AFTER INSERT OR UPDATE OR DELETE ON event FOR EACH ROW EXECUTE FUNCTION weir.publish('kafka', '$events');
 CREATE TRIGGER pub AFTER INSERT OR UPDATE OR DELETE ON state FOR EACH ROW EXECUTE FUNCTION weir.publish('kafka', '$state', 'changes=all');
--- transactions of different length, some rolled back, some with savepoints, on and on
+-- transactions of different length, some rolled back, some with savepoints
 CREATE PROCEDURE write(writer int) LANGUAGE plpgsql AS \$\$
 BEGIN
-  LOOP
-    FOR i IN 1 .. 1 + (random() * 3)::int LOOP
+  FOR i IN 1 .. 1 + (random() * 3)::int LOOP
+    INSERT INTO event (writer) VALUES (writer);
+    UPDATE state SET n = n + 1 WHERE id = 1 + (random() * ($keys - 1))::int;
+    BEGIN
       INSERT INTO event (writer) VALUES (writer);
-      UPDATE state SET n = n + 1 WHERE id = 1 + (random() * ($keys - 1))::int;
-      BEGIN
-        INSERT INTO event (writer) VALUES (writer);
-        IF random() < 0.3 THEN
-          RAISE EXCEPTION 'back to the savepoint';
-        END IF;
-      EXCEPTION WHEN raise_exception THEN
-      END;
-    END LOOP;
-    IF random() < 0.2 THEN
-      ROLLBACK;
-    ELSE
-      COMMIT;
-    END IF;
-    PERFORM pg_sleep(0.002);
+      IF random() < 0.3 THEN
+        RAISE EXCEPTION 'back to the savepoint';
+      END IF;
+    EXCEPTION WHEN raise_exception THEN
+    END;
   END LOOP;
+  IF random() < 0.2 THEN
+    ROLLBACK;
+  END IF;
 END
 \$\$;
 SQL
 
-my @sessions;
+my $load;
+my $script = $node->basedir . '/write.sql';
+append_to_file($script, "CALL write(:client_id);\n");
 
+# pgbench keeps the pace; it ends when the server does.
 sub start_writers
 {
-	for my $i (1 .. $writers)
-	{
-		my $session = session($node);
-		$session->send("CALL write($i)");
-		push @sessions, $session;
-	}
+	my ($in, $out, $err) = ('', '', '');
+	$load = IPC::Run::start(
+		[ 'pgbench', '-n', '-c', $writers, '-R', 400 * $writers, '-T', 3600, '-f', $script, $node->connstr('postgres') ],
+		'<', \$in, '>', \$out, '2>', \$err);
 	return;
 }
 
 sub stop_writers
 {
-	$node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL write%'");
-	$_->{run}->kill_kill foreach @sessions;
-	@sessions = ();
+	$node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'");
+	$load->kill_kill;
 	return;
 }
 
