@@ -112,6 +112,15 @@ CREATE MATERIALIZED VIEW v WITH (weir.continuous, weir.keep = 0) AS
   SELECT city, window_start, window_end, count(*) AS n FROM orders, session(at, '1 minute') GROUP BY city, window_start, window_end;
 DELETE FROM weir.outbox;
 
+-- a view above reads what passes
+CREATE MATERIALIZED VIEW above WITH (weir.continuous) AS SELECT city, sum(n) AS n FROM per_minute GROUP BY city;
+SELECT line FROM weir.explain('per_minute') AS line WHERE line LIKE 'keep:%';
+INSERT INTO orders VALUES (38, 'Van', 1, '2024-01-01 00:21');
+SELECT * FROM above ORDER BY city;
+SELECT * FROM weir.verify('above');
+DROP MATERIALIZED VIEW above;
+DELETE FROM weir.outbox;
+
 -- joins of streams
 CREATE TABLE payments (id bigint, paid_at timestamptz)
   WITH (weir.stream, weir.event_time = 'paid_at', weir.keep = '1 day', weir.max_clock_skew = 'off');

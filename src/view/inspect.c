@@ -232,8 +232,11 @@ view_horizon(View *view)
 	}
 	foreach(lc, view->upstreams)
 	{
-		if (!weir_source_changes(lfirst_oid(lc)))
-			result = Max(result, weir_segments_whole_since(weir_source_require(lfirst_oid(lc))));
+		if (weir_source_changes(lfirst_oid(lc)))
+			continue;
+		if (!weir_source_require(lfirst_oid(lc))->keeps_rows)
+			return DT_NOEND;
+		result = Max(result, weir_segments_whole_since(weir_source_require(lfirst_oid(lc))));
 	}
 	return result;
 }
