@@ -591,6 +591,8 @@ run_whole(View *view, ViewPlan *plan, ApplyResult *result)
 	PlannedStmt *planned;
 	ListCell   *lc;
 
+	if (plan->whole == NULL)
+		return;					/* run at close: nothing to do before */
 	foreach(lc, result->whole)
 		nrows += ((Delta *) lfirst(lc))->nrows;
 	planned = plan_for_size(plan, plan->whole, plan->whole_plans, nrows);

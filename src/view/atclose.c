@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
+#include "view/close.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -281,11 +282,15 @@ weir_atclose_deltas(View *view, Interval *span)
 {
 	List	   *deltas = NIL;
 	TimestampTz from = weir_window_times.closed;
+	TimestampTz until = weir_window_times.closing;
+	int64		apart = weir_join_shift(view);	/* what a row of a window meets may be in none of them */
 	ListCell   *lc;
 
+	if (!TIMESTAMP_NOT_FINITE(until))
+		until += apart;
 	if (!TIMESTAMP_NOT_FINITE(from))
 		from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(from),
-													   IntervalPGetDatum(span)));
+													   IntervalPGetDatum(span))) - apart;
 	foreach(lc, view->streams)
 	{
 		char	   *since = weir_view_since(view, lfirst_oid(lc));
@@ -295,8 +300,8 @@ weir_atclose_deltas(View *view, Interval *span)
 		appendStringInfo(&qual, "%s", since ? psprintf("(%s)", since) : "true");
 		if (!TIMESTAMP_NOT_FINITE(from))
 			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from));
-		if (!TIMESTAMP_NOT_FINITE(weir_window_times.closing))
-			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(weir_window_times.closing));
+		if (!TIMESTAMP_NOT_FINITE(until))
+			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(until));
 		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data));
 	}
 	foreach(lc, view->upstreams)

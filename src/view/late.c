@@ -403,19 +403,27 @@ add_qual(Query *query, Node *qual)
 		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, qual), -1);
 }
 
-/* Late conditions of one level: one per window function beside a stream. */
+/*
+ * Late conditions of one level: one per window function beside a stream. Beside a join of streams rows are late by
+ * the join's own rule (join.c), and there only what is closed is left out here.
+ */
 static List *
 late_conditions(Query *query, LateRule *rule)
 {
 	List	   *result = NIL;
 	int			n = list_length(query->rtable);
 
-	if (query->setOperations || stream_item(query) == 0 || weir_join_level(query))
+	bool		joins = weir_join_level(query);
+
+	if (query->setOperations || stream_item(query) == 0 || (joins && !rule->final))
 		return NIL;
 	for (int i = 1; i <= n; i++)
 	{
-		if (weir_is_window(rt_fetch(i, query->rtable)))
-			result = lappend(result, late_condition(query, i, rule));
+		RangeTblEntry *rte = rt_fetch(i, query->rtable);
+
+		if (weir_is_window(rte))
+			result = lappend(result, joins ? window_until(rte, i, 2, weir_final_time("closed_until")) :
+							 late_condition(query, i, rule));
 	}
 	return result;
 }
