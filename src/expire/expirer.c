@@ -54,7 +54,7 @@
 #define LOCKED_MS		500		/* the table is locked */
 #define BACKOFF_MIN		1000	/* ms until rows that could not be deleted are tried again */
 #define BACKOFF_MAX		60000
-#define LOCK_TIMEOUT	"1s"	/* for locks that foreign keys and triggers want */
+#define LOCK_TIMEOUT	"500ms"	/* for locks that foreign keys and triggers want; below deadlock_timeout, so that DDL wins */
 #define PIECE_TIMEOUT	30000	/* ms; a trigger that takes longer fails */
 
 typedef struct ExpiringTable

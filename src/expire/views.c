@@ -8,7 +8,7 @@
  * rows between two pieces. Batches never touch these rows: windows that weir.keep no longer covers take none.
  *
  * A piece runs as the view's owner, with the view's settings; users' DELETE triggers and foreign keys see it. The states of
- * groups go with their rows. If it raises, the view is left alone for a while and the error shown in the log.
+ * groups go with their rows. Views of sessions and views that other views read are left to their batches. If it raises, the view is left alone for a while and the error shown in the log.
  *
  * How old is too old: behind the highest stream time that a committed batch of the view told, or that positions and kept
  * rows of its streams know. Locks: RowExclusive on the view, tried only. Memory: worker.cxt for one entry per view.
@@ -46,7 +46,7 @@ typedef struct ExpiringView
 	TimestampTz look_at;		/* 0: when told */
 	TimestampTz emptied;		/* nothing older is there; DT_NOBEGIN: not known */
 	bool		known;			/* the next two are */
-	bool		by_batches;		/* of sessions: the batches do it */
+	bool		sessions;		/* a view of sessions */
 	int			state_key;		/* number of the column in the states' table; 0: none */
 	int			backoff;		/* ms */
 	char	   *error;
@@ -164,7 +164,7 @@ learn(View *view, int column, ExpiringView *entry)
 	if (entry->known)
 		return;
 	shape = weir_view_shape(view);
-	entry->by_batches = shape->session != NULL;
+	entry->sessions = shape->session != NULL;
 	entry->state_key = OidIsValid(view->state_relid) && !weir_view_is_final(view) ? weir_state_key(shape, column) : 0;
 	entry->known = true;
 }
@@ -177,7 +177,7 @@ delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 	uint64		deleted;
 
 	learn(view, column, entry);
-	if (entry->by_batches)
+	if (weir_view_expires_by_batches(view, entry->sessions))
 		return 0;
 	if (TIMESTAMP_NOT_FINITE(stream_time))
 		return 0;
@@ -189,6 +189,8 @@ delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 		weir_segments_missing(view->relid, limit + 1);	/* views above cannot be made anew from it */
 	if (entry->state_key > 0 && deleted < PIECE_ROWS)
 		deleted = Max(deleted, delete_piece(view->state_relid, entry->state_key, entry->emptied, limit));
+	if (deleted > 0)
+		weir_segments_missing(view->relid, limit + 1);	/* views above, made later, cannot be made anew from it */
 	if (deleted < PIECE_ROWS)
 		entry->emptied = limit;
 	return deleted;

@@ -91,7 +91,6 @@ typedef struct ViewPlan
 	PlannedStmt *shadow_plans[SIZE_CLASSES];
 	PlannedStmt *purge_plans[SIZE_CLASSES];
 	TimestampTz purged;			/* closed sessions were forgotten up to there */
-	TimestampTz expired;		/* rows of the view before that were deleted */
 	List	   *locks;			/* of RelationLock */
 	List	   *relids;			/* of Oid: relations whose change makes it invalid */
 	List	   *items;			/* of PlanInvalItem: functions and types */
@@ -275,7 +274,6 @@ build_plan(View *view)
 
 	plan->cxt = cxt;
 	plan->valid = true;
-	plan->expired = DT_NOBEGIN;
 	plan->purged = DT_NOBEGIN;
 	plan->catalog_version = weir_cache_version();
 	weir_view_statements(view, &statements);
@@ -487,7 +485,7 @@ time_to_expire(View *view, ViewPlan *plan, TimestampTz stream_time)
 
 	if (view->keep == NULL || plan->passes || TIMESTAMP_NOT_FINITE(stream_time))
 		return false;
-	last = plan->sessions ? plan->expired : weir_stat_view_stream_time(view->relid);
+	last = weir_stat_view_stream_time(view->relid);
 	if (last == DT_NOBEGIN)
 		return true;
 	keep = view->keep->time + view->keep->day * USECS_PER_DAY +
@@ -651,11 +649,9 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 	}
 	if (delta && time_to_expire(view, plan, delta->stream_time))
 	{
-		plan->expired = delta->stream_time;
-		if (plan->sessions)
+		if (weir_view_expires_by_batches(view, plan->sessions != NULL))
 			result->changed += weir_view_expire(view, delta->stream_time);
-		else
-			weir_stat_view_time(view->relid, delta->stream_time);
+		weir_stat_view_time(view->relid, delta->stream_time);
 		if (plan->sessions && !plan->sessions->rule.finals)
 			purge_sessions(plan, weir_view_keep_limit(view, delta->stream_time));
 	}

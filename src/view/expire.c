@@ -3,7 +3,7 @@
  *	  Rows of a view that weir.keep no longer covers.
  *
  * What is too old, the condition and the index to find it. The expirer deletes it (expire/views.c); of a
- * view of sessions, whose rows a batch may still touch, one DELETE over the index in the
+ * view of sessions, or one that other views read, one DELETE over the index in the
  * batch's transaction. The states go with their rows.
  */
 #include "postgres.h"
@@ -88,6 +88,16 @@ weir_view_keep_limit(View *view, TimestampTz stream_time)
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(stream_time),
 												   IntervalPGetDatum(view->keep)));
+}
+
+/*
+ * weir_view_expires_by_batches: rows of sessions may still be touched by a batch, and what goes from a view that
+ * other views read has to go from these in the same transaction. All others are left to the expirer.
+ */
+bool
+weir_view_expires_by_batches(View *view, bool sessions)
+{
+	return sessions || weir_view_oids_above(view->relid) != NIL;
 }
 
 /*

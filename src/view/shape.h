@@ -265,6 +265,7 @@ extern int64 weir_late_collect(View *view, Oid stream, PlannedStmt *plan, QueryE
 
 /* expire.c: deletes rows that weir.keep no longer covers; returns how many. */
 extern uint64 weir_view_expire(View *view, TimestampTz stream_time);
+extern bool weir_view_expires_by_batches(View *view, bool sessions);
 extern TimestampTz weir_view_keep_limit(View *view, TimestampTz stream_time);
 extern void weir_view_index_age(View *view);
 extern char *weir_time_literal(TimestampTz time);
