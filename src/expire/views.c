@@ -11,7 +11,8 @@
  * groups go with their rows. Views of sessions and views that other views read are left to their batches. If it raises, the view is left alone for a while and the error shown in the log.
  *
  * How old is too old: behind the highest stream time that a committed batch of the view told, or that positions and kept
- * rows of its streams know. Locks: RowExclusive on the view, tried only. Memory: worker.cxt for one entry per view.
+ * rows of its streams know; but nothing goes that a view above still has to close, and views above follow in the same
+ * transaction. Locks: RowExclusive on the streams below and the view, tried only. Memory: worker.cxt for one entry per view.
  */
 #include "expire/expire.h"
 
@@ -226,6 +227,12 @@ look_body(void *arg)
 	ListCell   *lc;
 
 	entry->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_MS);
+	view = weir_view_get(entry->relid);
+	foreach(lc, view ? list_copy(weir_view_base_streams(view)) : NIL)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
+			return true;
+	}
 	if (!ConditionalLockRelationOid(entry->relid, RowExclusiveLock))
 		return true;
 	view = weir_view_get(entry->relid);
