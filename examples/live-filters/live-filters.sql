@@ -28,6 +28,7 @@ CREATE FUNCTION pair(key text, value jsonb) RETURNS text IMMUTABLE LANGUAGE sql
 CREATE FUNCTION anchors(event_type text, properties jsonb) RETURNS SETOF text IMMUTABLE LANGUAGE sql
   BEGIN ATOMIC
     SELECT event_type || ' ' || pair(key, value) FROM jsonb_each(properties)
+    WHERE jsonb_typeof(value) NOT IN ('object', 'array')
     UNION ALL
     SELECT event_type || ' ';
   END;
