@@ -205,6 +205,39 @@ SELECT count(*) FROM v;
 SELECT * FROM weir.verify('v');
 DROP TABLE s CASCADE;
 
+-- views over sessions: of finals again windows and sessions, by window_end; of changing ones anything
+CREATE TABLE s (ts timestamptz, k int, v int) WITH (weir.stream, weir.event_time = 'ts', weir.idle_timeout = 'off', weir.keep = '1 day');
+CREATE MATERIALIZED VIEW f WITH (weir.continuous, weir.emit = 'final') AS SELECT window_start, window_end, k, count(*) AS n FROM s, session(ts, '10 s') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW c WITH (weir.continuous) AS SELECT window_start, window_end, k, count(*) AS n FROM s, session(ts, '10 s') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW minutes WITH (weir.continuous, weir.emit = 'final') AS SELECT w.window_start, count(*), sum(n) FROM f, tumble(f.window_end, '1 minute') w GROUP BY 1;
+CREATE MATERIALIZED VIEW minutes2 WITH (weir.continuous, weir.emit = 'final') AS SELECT w.window_start, count(*), sum(n) FROM f, tumble(f.window_start, '1 minute') w GROUP BY 1;
+CREATE MATERIALIZED VIEW longer WITH (weir.continuous) AS SELECT k, w.window_start, w.window_end, count(*), sum(n) FROM f, session(f.window_end, '30 s') w GROUP BY k, w.window_start, w.window_end;
+CREATE MATERIALIZED VIEW lengths WITH (weir.continuous) AS SELECT k, count(*), avg(n), max(window_end - window_start) FROM c GROUP BY k;
+CREATE MATERIALIZED VIEW longer2 WITH (weir.continuous) AS SELECT k, w.window_start, w.window_end, count(*) FROM c, session(c.window_end, '30 s') w GROUP BY k, w.window_start, w.window_end;
+CREATE MATERIALIZED VIEW joined WITH (weir.continuous) AS
+  SELECT a.k, w.window_start, w.window_end, count(*) FROM s a JOIN s b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 minute', session(a.ts, '30 s') w GROUP BY 1, 2, 3;
+INSERT INTO s SELECT ms(i * 1000), i % 3, i FROM generate_series(1, 200) i WHERE i % 40 < 20 OR i % 3 = 0;
+INSERT INTO s SELECT ms(i * 1000), i % 3, i FROM generate_series(195, 400) i WHERE i % 40 < 20 OR i % 3 = 0;
+INSERT INTO s VALUES (ms(398000), 1, 1), (ms(411000), 2, 1), (ms(390000), 2, 1);
+TABLE minutes ORDER BY 1;
+TABLE lengths ORDER BY 1;
+SELECT k, count(*), sum(count), sum(sum) FROM longer GROUP BY 1 ORDER BY 1;
+SELECT v, w.* FROM unnest('{f,c,minutes,longer,lengths}'::regclass[]) v, weir.verify(v) w;
+DROP TABLE s CASCADE;
+
+-- more rows than fit into memory
+CREATE TABLE s (ts timestamptz, k text, v int) WITH (weir.stream, weir.event_time = 'ts', weir.idle_timeout = 'off', weir.keep = '10 days');
+CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, window_end, k, count(*) AS n, sum(v) AS s FROM s, session(ts, '10 s') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW f WITH (weir.continuous, weir.emit = 'final', weir.lateness = '5 hours') AS SELECT window_start, window_end, k, count(*) AS n, sum(v) AS s FROM s, session(ts, '10 s') GROUP BY 1, 2, 3;
+SET work_mem = '64kB';
+INSERT INTO s SELECT ms((i * 7919 % 20011) * 1000), 'key ' || i % 200 || repeat(' ', i % 40), i FROM generate_series(1, 20000) i;
+INSERT INTO s SELECT ms((20000 + i * 7919 % 5003) * 1000), 'key ' || i % 200, i FROM generate_series(1, 5000) i;
+SELECT count(*) > 15000 AS many, sum(n) FROM v;
+SELECT count(*) > 100 AS many FROM f;
+SELECT v, w.* FROM unnest('{v,f}'::regclass[]) v, weir.verify(v) w;
+RESET work_mem;
+DROP TABLE s CASCADE;
+
 -- what is refused
 CREATE TABLE s (ts timestamptz, k int, v int) WITH (weir.stream, weir.event_time = 'ts', weir.idle_timeout = 'off');
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, v FROM s, session(ts, '1 s');

@@ -301,6 +301,7 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 {
 	DestReceiver *dest = CreateTuplestoreDestReceiver();
 	QueryEnvironment *env;
+	SessionWork work;
 	PlannedStmt *plan;
 	ListCell   *lc;
 
@@ -309,13 +310,15 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 	env = weir_run_environment(shape->streams, deltas);
 	weir_view_scope_settings(view);
 	if (shape->session)
-		env = weir_session_replay(shape, env);
+		env = weir_session_replay(shape, env, &work);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
 	plan->jitFlags = 0;			/* compiling costs more than it saves */
 	PopActiveSnapshot();
 	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
 	(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
+	if (shape->session)
+		weir_session_free(&work);
 	foreach(lc, deltas)
 		weir_delta_free(lfirst(lc));
 	return MakeSingleTupleTableSlot(ExecCleanTypeFromTL(plan->planTree->targetlist), &TTSOpsMinimalTuple);

@@ -293,7 +293,7 @@ weir_session_prepare(Query *query, const char *name)
 	int			rtindex;
 
 	(void) session_walker((Node *) query, &found);
-	if (found == 0 || !weir_query_has_stream((Node *) query))
+	if (found == 0)
 		return false;
 	rtindex = session_item(query);
 	if (rtindex == 0 || query->setOperations)
@@ -311,6 +311,18 @@ weir_session_prepare(Query *query, const char *name)
 	(void) order_walker((Node *) query->targetList, name);
 	(void) order_walker(query->havingQual, name);
 	return true;
+}
+
+/* weir_session_refuse_tables refuses session() in a query over views that change. */
+void
+weir_session_refuse_tables(Query *query, const char *name)
+{
+	int			found = 0;
+
+	(void) session_walker((Node *) query, &found);
+	if (found > 0)
+		weir_refuse(name, "session() over a view that changes: its sessions would have to come apart again when rows go.",
+					"Window a stream, or a view with weir.emit = 'final'.");
 }
 
 /* weir_session_refuse_merging is for a query over sessions that could be kept by computing keys anew only. */
@@ -635,6 +647,15 @@ weir_session_split(ViewShape *shape, LateRule *rule)
 	shape->query = make_query(&split, targets, having, session->source);
 	if (session->rule.judged)
 		shape->late = weir_session_late_query(shape);
+}
+
+/* weir_session_origin: as weir_trace_column, of a column of a view over sessions; false: it is no window_start and no window_end. */
+bool
+weir_session_origin(ViewShape *shape, TargetEntry *tle, ColumnOrigin *origin)
+{
+	origin->window = shape->session->shown[tle->resno - 1];
+	origin->event_time = shape->session->event_time;
+	return origin->window != 0;
 }
 
 /* weir_session_finish notes where keys stand in the state table, once shape->partial is made. */

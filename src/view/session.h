@@ -68,9 +68,11 @@ typedef struct SessionStatements
 /* session.c */
 extern bool weir_is_session(RangeTblEntry *rte);
 extern bool weir_session_prepare(Query *query, const char *name);
+extern void weir_session_refuse_tables(Query *query, const char *name);
 weir_noreturn extern void weir_session_refuse_merging(const char *name);
 extern void weir_session_split(ViewShape *shape, LateRule *rule);
 extern void weir_session_finish(ViewShape *shape);
+extern bool weir_session_origin(ViewShape *shape, TargetEntry *tle, ColumnOrigin *origin);
 
 /* session_statement.c */
 extern Query *weir_session_scan(char *name, List *targets);
@@ -79,7 +81,6 @@ extern Query *weir_session_late_query(ViewShape *shape);
 extern char *weir_session_gap(ViewShape *shape);
 extern SessionStatements *weir_session_statements(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_session_close_statement(ViewShape *shape, Oid result, Oid state);
-extern QueryEnvironment *weir_session_replay(ViewShape *shape, QueryEnvironment *env);
 
 /* session_assign.c: sessions of one key */
 typedef struct Session
@@ -141,6 +142,9 @@ extern void weir_session_run(SessionRule *rule, PlannedStmt *source, const char 
 							 Oid state, TimestampTz closed, TimestampTz closing, SessionWork *work);
 extern QueryEnvironment *weir_session_environment(SessionWork *work, Tuplestorestate *moved);
 extern void weir_session_free(SessionWork *work);
+
+/* session_statement.c again */
+extern QueryEnvironment *weir_session_replay(ViewShape *shape, QueryEnvironment *env, SessionWork *work);
 
 /* session_lookup.c: stored sessions of a key, by index */
 typedef struct SessionLookup SessionLookup;

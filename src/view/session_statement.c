@@ -251,18 +251,18 @@ weir_session_statements(ViewShape *shape, Oid result, Oid state)
 /*
  * weir_session_replay gives all rows of the deltas in env their sessions, from nothing, and returns
  * the environment in which shape->query can run. Of finals, only those closed by
- * weir.closing_until(). Memory and files are the caller's context's and transaction's.
+ * weir.closing_until(). *work is to be freed behind it.
  */
 QueryEnvironment *
-weir_session_replay(ViewShape *shape, QueryEnvironment *env)
+weir_session_replay(ViewShape *shape, QueryEnvironment *env, SessionWork *work)
 {
 	Query	   *query = linitial_node(Query, weir_run_rewrite(copyObject(shape->session->source)));
-	SessionWork *work = palloc(sizeof(SessionWork));
 	PlannedStmt *plan;
 
 	weir_rewrite_estimate(query, 100000);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = pg_plan_query(query, "kept rows of a continuous view", 0, NULL);
+	plan->jitFlags = 0;			/* compiling costs more than it saves */
 	PopActiveSnapshot();
 	weir_session_run(&shape->session->rule, plan, "kept rows of a continuous view", env, InvalidOid,
 					 DT_NOBEGIN, weir_window_times.closing, work);

@@ -348,6 +348,7 @@ make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *kee
 	if (keep)
 		weir_refuse(shape->name, "weir.keep over a view that changes: its rows follow from those of the view below.",
 					"Set weir.keep on the view below; rows that it drops leave this view's results, too.");
+	weir_session_refuse_tables(shape->query, shape->name);
 	shape->query = weir_recompute_wrap(shape->query);
 	weir_check_expressions(shape->query, shape->name);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);

@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 #include "delta/segments.h"
 #include "view/close.h"
+#include "view/session.h"
 #include "view/upstream.h"
 
 /* A view without weir.keep keeps its rows for ever. */
@@ -119,7 +120,8 @@ find_time_columns(View *view, List **not_null, bool *tables)
 		ColumnOrigin origin = {0};
 		TimeColumn *column;
 
-		if (tle->resjunk || !weir_trace_column(shape->query, (Node *) tle->expr, &origin))
+		if (tle->resjunk || !(shape->session ? weir_session_origin(shape, tle, &origin) :
+							  weir_trace_column(shape->query, (Node *) tle->expr, &origin)))
 			continue;
 		if ((origin.window != 0 || origin.not_null) && weir_shape_passes(shape, tle))
 			*not_null = lappend_int(*not_null, weir_live_column(view->relid, tle->resno));
