@@ -50,7 +50,11 @@
 /* What is read with every batch is in the cache: random_page_cost for its plans. */
 #define CACHED_PAGE_COST 1.1
 
-/* A delta of the k-th class has fewer than 3000, 10 000, 100 000 rows, or more; it is planned for this many. */
+/*
+ * A delta of the k-th class has fewer than 1000, 10 000, 100 000 rows, or more; it is planned for this many.
+ * Where tables are joined the first class reaches to 3000: up to there looking up a table's rows by
+ * its index is as good as reading all of a small one.
+ */
 #define SIZE_CLASSES 4
 static const double planned_rows[SIZE_CLASSES] = {100, 3000, 30000, 100000};
 
@@ -376,11 +380,30 @@ current_plan(View *view)
 	}
 }
 
-static int
-size_class(int64 nrows)
+/* Does the statement read tables? */
+static bool
+reads_tables(Node *node, void *context)
 {
-	if (nrows < 3000)
-		return 0;				/* up to there looking up rows of a table by its index is as good as reading all of a small one */
+	Query	   *query = (Query *) node;
+	ListCell   *lc;
+
+	if (node == NULL || !IsA(node, Query))
+		return node != NULL && expression_tree_walker(node, reads_tables, context);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->inFromCl)
+			return true;
+	}
+	return query_tree_walker(query, reads_tables, context, 0);
+}
+
+static int
+size_class(Query *tree, int64 nrows)
+{
+	if (nrows < 1000 || (nrows < 3000 && reads_tables((Node *) tree, NULL)))
+		return 0;
 	if (nrows < 10000)
 		return 1;
 	return nrows < 100000 ? 2 : 3;
@@ -393,7 +416,7 @@ size_class(int64 nrows)
 static PlannedStmt *
 plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
 {
-	int			class = size_class(nrows);
+	int			class = size_class(tree, nrows);
 	MemoryContext old;
 	PlannedStmt *planned;
 	ListCell   *lc;
