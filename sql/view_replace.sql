@@ -33,7 +33,7 @@ SELECT * FROM weir.verify('sums') UNION ALL SELECT * FROM weir.verify('above');
 INSERT INTO ev VALUES ('k1', '2024-01-01 01:00Z', 100), ('k3', '2024-01-01 01:00Z', 100), ('k9', '2024-01-01 01:00Z', 9);
 SELECT * FROM sums ORDER BY k;
 SELECT * FROM above ORDER BY n;
-SELECT view, streams, strategy, state, definition FROM weir.views WHERE view = 'sums'::regclass;
+SELECT view, streams, strategy, state, replace(definition, 'ev.', '') AS definition FROM weir.views WHERE view = 'sums'::regclass;
 TABLE refers;
 SELECT has_table_privilege('view_replace_user', 'sums', 'SELECT'), col_description('sums'::regclass, 2), (SELECT count(*) FROM reads);
 
