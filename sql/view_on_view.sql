@@ -258,5 +258,11 @@ RESET ROLE;
 INSERT INTO ev VALUES ('a', '2024-01-01 01:00:01Z', 1);
 SELECT (SELECT n FROM mine) = (SELECT sum(n) FROM c) AS mine, (SELECT n FROM mine_a) = (SELECT count(*) FROM a) AS mine_a;
 
+-- what costs the whole query says so
+SET client_min_messages = notice;
+CREATE MATERIALIZED VIEW busiest WITH (weir.continuous) AS SELECT k, n FROM c ORDER BY n DESC, k LIMIT 2;
+CREATE MATERIALIZED VIEW by_key WITH (weir.continuous) AS SELECT k, sum(n) AS n FROM c GROUP BY k;
+SET client_min_messages = warning;
+
 DROP SCHEMA view_on_view CASCADE;
 DROP ROLE view_on_view_user;

@@ -525,6 +525,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_recompute_index(shape);
 	if (shape->joins)
 		weir_join_prepare(shape);
+	if (shape->tables)
+		weir_tables_announce(shape);
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
 	if (view->keep && !weir_view_passes(view))

@@ -391,3 +391,15 @@ weir_tables_analyse(ViewShape *shape)
 		"it reads views that change: the query is computed anew from the views' tables, and rows that differ are changed";
 	weir_recompute_build(shape);
 }
+
+/* weir_tables_announce says at CREATE when every batch costs the whole query: that is nobody's surprise later. */
+void
+weir_tables_announce(ViewShape *shape)
+{
+	if (shape->recompute->keys != NIL)
+		return;
+	ereport(NOTICE,
+			(errmsg("view \"%s\" is computed as a whole with every batch", shape->name),
+			 errdetail("It reads views that change, and no column of its select list tells which of its rows a change concerns."),
+			 errhint("Group by a column and show it in the select list: then the touched keys are computed alone.")));
+}

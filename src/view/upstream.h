@@ -64,6 +64,7 @@ extern TimestampTz weir_upstream_newest(Oid view);
 /* tables.c: queries over views that change */
 extern bool weir_tables_needed(Query *query, List *sources);
 extern void weir_tables_analyse(ViewShape *shape);
+extern void weir_tables_announce(ViewShape *shape);
 extern List *weir_unique_columns(Oid view);
 
 /* capture.c: what a view's own statements change in it, for the views above */
