@@ -142,32 +142,77 @@ is_credible(const SinkProgress *progress)
 						2, types, values, &result);
 }
 
+/* Records, and their bytes, that sink->at has sent and ours has not. */
+static void
+count_between(Sink *sink, const SinkProgress *ours)
+{
+	Oid			types[7] = {INT8OID, PG_SNAPSHOTOID, PG_SNAPSHOTOID, INT8OID, PG_SNAPSHOTOID, PG_SNAPSHOTOID, INT8OID};
+	Datum		values[7];
+	char		nulls[8] = "       ";
+	const SinkProgress *both[2] = {&sink->at, ours};
+	bool		isnull;
+
+	values[0] = Int64GetDatum(sink->id);
+	for (int i = 0; i < 2; i++)
+	{
+		values[1 + i * 3] = snapshot_datum(both[i]->done);
+		if (both[i]->target[0])
+			values[2 + i * 3] = snapshot_datum(both[i]->target);
+		else
+			nulls[2 + i * 3] = 'n';
+		values[3 + i * 3] = Int64GetDatum(both[i]->seq);
+	}
+	if (SPI_execute_with_args("SELECT COALESCE(sum(o.records), 0)::int8, COALESCE(sum(octet_length(o.payload)), 0)::int8"
+							  " FROM weir.outbox o WHERE o.sink = $1"
+							  " AND COALESCE(pg_visible_in_snapshot(o.xid, $2)"
+							  "  OR (o.seq <= $4 AND pg_visible_in_snapshot(o.xid, $3)), false)"
+							  " AND NOT COALESCE(pg_visible_in_snapshot(o.xid, $5)"
+							  "  OR (o.seq <= $7 AND pg_visible_in_snapshot(o.xid, $6)), false)",
+							  7, types, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the outbox");
+	sink->nrecords = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	sink->nbytes = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+}
+
+/*
+ * What was under way when the publisher stopped may be in Kafka all the same: Kafka's
+ * progress is written down here, so that it counts as sent and its space is free, also if nothing follows it.
+ */
 void
 weir_pending_resume(Sink *sink)
 {
 	const SenderReport *report = &sink->report;
 	CatalogScope scope;
 	SinkProgress *ours = palloc(sizeof(SinkProgress));
+	bool		behind = false;
 
 	weir_catalog_open(&scope);
 	acknowledged(sink, ours);
+	sink->at = *ours;
 	if (report->has_progress)
 	{
 		sink->hint = report->hint;
 		if (is_credible(&report->progress))
-			sink->at = report->progress;
-		else
 		{
+			sink->at = report->progress;
+			behind = strcmp(sink->at.done, ours->done) != 0 || strcmp(sink->at.target, ours->target) != 0 ||
+				sink->at.seq != ours->seq;
+			if (behind)
+				count_between(sink, ours);
+		}
+		else
 			ereport(WARNING,
 					(errmsg("sink %s: the progress in Kafka belongs to another history of this database", sink->name),
 					 errdetail("The database was restored or promoted; what it had sent and not acknowledged is sent again.")));
-			sink->at = *ours;
-		}
 	}
-	else
-		sink->at = *ours;
 	sink->max_seq = sink->at.seq;
 	weir_catalog_close(&scope);
+	if (behind)
+	{
+		sink->after = sink->at;
+		weir_pending_acknowledge(sink);
+		sink->retries = 0;
+	}
 }
 
 /* Begins a round: the rows that are visible now and not sent. */

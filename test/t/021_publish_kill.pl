@@ -145,8 +145,8 @@ diag(join(', ', map { "$done{$_} x $_" } sort keys %done));
 eventually($node, 'SELECT COALESCE(sum(pending), 0) FROM weir.stat_sinks', 'everything is sent', 0);
 
 # Each committed event once, and none that was rolled back.
-my %count;
-$count{ (split /\t/)[1] }++ foreach $kafka->cat($events);
+my (%count, $records);
+$count{ (split /\t/)[1] }++, $records++ foreach $kafka->cat($events);
 my @want = split /\n/, $node->safe_psql('postgres', 'SELECT id FROM event');
 cmp_ok(scalar(@want), '>', 500, scalar(@want) . ' events were committed');
 is(scalar(grep { !$count{$_} } @want), 0, 'no event is missing');
@@ -159,6 +159,7 @@ $gaps = 0;
 foreach ($kafka->cat($state))
 {
 	my ($partition, $key, $value) = split /\t/;
+	$records++;
 	my ($n) = $value =~ /"n":(\d+)/;
 	$gaps++ if $n != ($last{$key} // 0) + 1;
 	$last{$key} = $n;
@@ -167,6 +168,7 @@ is($gaps, 0, 'the states of each key in order, without gap or double');
 is(join(' ', map { "$_:$last{$_}" } sort { $a <=> $b } keys %last),
 	$node->safe_psql('postgres', "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) FROM state WHERE n > 0"),
 	'up to the last one');
+is(total_sent(), $records, 'each is counted as sent once, also what was on its way when a process was killed');
 
 $node->stop;
 done_testing();
