@@ -489,7 +489,7 @@ ObjectAddress
 weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 				 const char *query_string, QueryCompletion *qc)
 {
-	const char *name = stmt->into->rel->relname;
+	const char *name = options->shown_name ? options->shown_name : stmt->into->rel->relname;
 	ObjectAddress result;
 	ViewShape  *shape;
 	View	   *view;

@@ -205,6 +205,7 @@ make_beside(Replace *replace, Query *query, const char *text)
 	options.emit = view->emit;
 	options.lateness = view->lateness;
 	options.keep = view->keep;
+	options.shown_name = get_rel_name(view->relid);
 	made = weir_view_create(stmt, &options, text, NULL);
 	CommandCounterIncrement();
 	replace->beside = weir_view_require(made.objectId);
