@@ -635,19 +635,6 @@ weir_segments_shrunk(Stream *stream)
 		expire_before(stream, stream->keeps_rows ? keep_from(stream, newest) : DT_NOEND);
 }
 
-void
-weir_segments_forget(Stream *stream)
-{
-	CatalogScope scope;
-	ListCell   *lc;
-
-	weir_catalog_open(&scope);
-	foreach(lc, weir_segments_list(stream->relid, "lo IS NOT NULL", 0))
-		weir_segments_empty(lfirst_oid(lc));
-	weir_catalog_exec("DELETE FROM weir.kept WHERE stream = %u", stream->relid);
-	weir_catalog_close(&scope);
-}
-
 /* ---- reading ---- */
 
 Delta *

@@ -31,8 +31,6 @@ extern void weir_segments_expire(Stream *stream);
 /* The same right after weir.keep became shorter, by the newest row that is kept. The caller holds ShareRowExclusive on the stream. */
 extern void weir_segments_shrunk(Stream *stream);
 
-/* Empties all of a stream's kept rows (TRUNCATE: AccessExclusive on the segments). */
-extern void weir_segments_forget(Stream *stream);
 
 /*
  * weir_segments_read makes every kept row that qualifies into a delta, in

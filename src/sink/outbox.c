@@ -197,12 +197,6 @@ weir_outbox_write(const CollectRun *run, int64 block)
 }
 
 void
-weir_outbox_wake_at_commit(void)
-{
-	wake_pending = true;
-}
-
-void
 weir_sink_prepared_committed(void)
 {
 	wake_pending = true;

@@ -13,9 +13,6 @@
 /* Raises 53100 if the outbox has reached weir.outbox_limit. Cheap: looks once a second. */
 extern void weir_outbox_check_limit(void);
 
-/* At commit: wakes the publisher. */
-extern void weir_outbox_wake_at_commit(void);
-
 /*
  * weir_outbox_reclaim empties the segments in which everything is
  * acknowledged (weir.sink_progress) and begins a new one when the present one is large

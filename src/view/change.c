@@ -336,23 +336,6 @@ weir_view_after_alter(View *view, AlterTableStmt *stmt)
 }
 
 void
-weir_view_forget(Oid relid)
-{
-	CatalogScope scope;
-
-	weir_catalog_open(&scope);
-	(void) weir_catalog_exec("DELETE FROM weir.view_def WHERE view = %u", relid);
-	(void) weir_catalog_exec("DELETE FROM weir.view_position WHERE view = %u", relid);
-	(void) weir_catalog_exec("DELETE FROM weir.late_row WHERE view = %u", relid);
-	(void) weir_catalog_exec("DELETE FROM weir.missed_row WHERE view = %u", relid);
-	weir_close_forget(relid);
-	(void) weir_catalog_exec("UPDATE weir.dead_letter SET view = NULL WHERE view = %u", relid);
-	weir_catalog_close(&scope);
-	weir_stat_forget(relid);
-	weir_cache_forget();
-}
-
-void
 weir_view_check_stream(Oid stream)
 {
 	ListCell   *lc;

@@ -156,13 +156,6 @@ weir_close_begin(View *view)
 	weir_catalog_close(&scope);
 }
 
-void
-weir_close_forget(Oid view)
-{
-	weir_catalog_exec("DELETE FROM weir.view_close WHERE view = %u", view);
-	weir_behind_forget(view);
-}
-
 /* --- closing -------------------------------------------------------------------- */
 
 /* After a crash the rows of an unlogged stream have to be fetched again first. */

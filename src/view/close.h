@@ -72,9 +72,8 @@ extern TimestampTz weir_join_needs_from(Oid stream);
 extern int64 weir_join_shift(View *view);
 extern TimestampTz weir_join_first_open(View *view);
 
-/* A new or emptied final view: nothing is closed; how a dropped one is forgotten. */
+/* A new or emptied final view: nothing is closed. */
 extern void weir_close_begin(View *view);
-extern void weir_close_forget(Oid view);
 
 /*
  * weir_close_prepare: a view over these streams is being made, whose rows can be

@@ -34,7 +34,4 @@ extern void weir_view_after_alter(View *view, AlterTableStmt *stmt);
 /* After ALTER TABLE of a stream: raises 0A000 if a view that computes from its kept rows cannot any more. */
 extern void weir_view_check_stream(Oid stream);
 
-/* Remove what belongs to a view besides its table, before DROP drops that. */
-extern void weir_view_forget(Oid relid);
-
 #endif							/* WEIR_DEFINE_H */

@@ -59,11 +59,9 @@ extern void weir_progress_broadcast(void);
  * Databases and workers. weir_launcher_wake: look at pg_database again, at
  * once (for use after commit). weir_database_leave makes the workers of a
  * database exit, waits until they are gone (interruptible) and keeps them
- * away until weir_database_return or the end of the transaction, whichever
- * comes first; the end of the transaction also wakes the launcher.
+ * away until the end of the transaction, which also wakes the launcher.
  */
 extern void weir_launcher_wake(void);
 extern void weir_database_leave(Oid dboid);
-extern void weir_database_return(Oid dboid);
 
 #endif							/* WEIR_SHARED_H */

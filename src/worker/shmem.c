@@ -389,17 +389,6 @@ weir_database_leave(Oid dboid)
 }
 
 void
-weir_database_return(Oid dboid)
-{
-	if (weir_shared == NULL || !list_member_oid(held_databases, dboid))
-		return;
-
-	drop_hold(dboid);
-	held_databases = list_delete_oid(held_databases, dboid);
-	weir_launcher_wake();
-}
-
-void
 weir_shmem_init(void)
 {
 	RegisterXactCallback(on_transaction, NULL);
