@@ -320,24 +320,6 @@ decode_from(Batch *batch, DecodeState *state, int nmsgs)
 	MemoryContextSwitchTo(old);
 }
 
-/* Errors that are not the row's: the batch must be given up, or tried again. */
-bool
-weir_error_is_outside(int sqlstate)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
-	{
-		case ERRCODE_INSUFFICIENT_RESOURCES:	/* 53 */
-		case ERRCODE_OPERATOR_INTERVENTION: /* 57 */
-		case ERRCODE_SYSTEM_ERROR:	/* 58 */
-		case ERRCODE_TRANSACTION_ROLLBACK:	/* 40 */
-			return true;
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:	/* 55 */
-			return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-		default:
-			return false;
-	}
-}
-
 /* Errors that one row can be blamed for. */
 static bool
 error_is_of_row(int sqlstate)
@@ -357,6 +339,22 @@ error_is_of_row(int sqlstate)
 	}
 }
 
+/* What decode_batch guards. */
+typedef struct Decoding
+{
+	Batch	   *batch;
+	DecodeState *state;
+	int			nmsgs;
+} Decoding;
+
+static void
+decode_guarded(void *arg)
+{
+	Decoding   *decoding = arg;
+
+	decode_from(decoding->batch, decoding->state, decoding->nmsgs);
+}
+
 /*
  * decode_batch turns all messages into the delta. After a row that raised an
  * error the subtransaction is rolled back and decoding goes on behind it; the rows before it are plain
@@ -365,42 +363,43 @@ error_is_of_row(int sqlstate)
 static void
 decode_batch(Batch *batch, DecodeState *state, int nmsgs)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Decoding	decoding = {batch, state, nmsgs};
 
 	while (state->next < nmsgs)
 	{
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(cxt);
-		PG_TRY();
-		{
-			decode_from(batch, state, nmsgs);
-			ReleaseCurrentSubTransaction();
-		}
-		PG_CATCH();
-		{
-			ErrorData  *edata;
+		ErrorData  *edata = weir_try(decode_guarded, &decoding);
 
-			MemoryContextSwitchTo(cxt);
-			edata = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-			MemoryContextSwitchTo(cxt);
-			CurrentResourceOwner = owner;
-			if (weir_error_is_outside(edata->sqlerrcode) || state->next >= nmsgs)
-				ReThrowError(edata);
-			bad_message(batch, state->next++, edata->sqlerrcode,
-						edata->message, edata->detail);
-			MemoryContextReset(state->row_cxt);
-			FreeErrorData(edata);
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
+		if (edata == NULL)
+			continue;
+		if (state->next >= nmsgs)
+			ReThrowError(edata);
+		bad_message(batch, state->next++, edata->sqlerrcode,
+					edata->message, edata->detail);
+		MemoryContextReset(state->row_cxt);
+		FreeErrorData(edata);
 	}
 }
 
 /* ---- views ---- */
+
+/* What try_view guards. */
+typedef struct Attempt
+{
+	Batch	   *batch;
+	View	   *view;
+	Delta	   *delta;
+} Attempt;
+
+static void
+attempt(void *arg)
+{
+	Attempt    *what = arg;
+
+	if (what->view)
+		weir_view_apply(what->view, what->delta);
+	else
+		weir_stream_fire_triggers(what->batch->stream, what->batch->rel, what->delta);
+}
 
 /*
  * Applies a view to a delta in a subtransaction, or, if view is NULL, fires
@@ -409,33 +408,9 @@ decode_batch(Batch *batch, DecodeState *state, int nmsgs)
 static ErrorData *
 try_view(Batch *batch, View *view, Delta *delta)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
+	Attempt		what = {batch, view, delta};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		if (view)
-			weir_view_apply(view, delta);
-		else
-			weir_stream_fire_triggers(batch->stream, batch->rel, delta);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	if (edata && weir_error_is_outside(edata->sqlerrcode))
-		ReThrowError(edata);
-	return edata;
+	return weir_try(attempt, &what);
 }
 
 /* Rows [from, to) of a delta as a delta of their own. */

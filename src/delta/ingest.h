@@ -63,6 +63,12 @@ extern void weir_ingest_inserted(Stream *stream, Delta *delta);
 /* Errors that are nobody's fault here: the batch must be given up, or tried again. */
 extern bool weir_error_is_outside(int sqlstate);
 
+/*
+ * weir_try runs body in a subtransaction. Returns NULL, or what it raised, rolled back, in the
+ * context that was current; raises errors that are outside on.
+ */
+extern ErrorData *weir_try(void (*body) (void *arg), void *arg);
+
 /* Does the reader have to fill WeirMessage.headers for this stream? */
 extern bool weir_ingest_wants_headers(Stream *stream);
 

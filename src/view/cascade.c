@@ -29,7 +29,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/upstream.h"
@@ -170,35 +169,30 @@ keep_all_missed(View *view, List *mine)
 		keep_missed(view, lfirst(lc));
 }
 
-/* The same in a subtransaction; a view that raises an error of its own is set to failed. */
+/* What a view is to take. */
+typedef struct Taking
+{
+	View	   *view;
+	List	   *mine;
+} Taking;
+
+static void
+take_body(void *arg)
+{
+	Taking	   *taking = arg;
+
+	take(taking->view, taking->mine);
+}
+
+/* take in a subtransaction; a view that raises an error of its own is set to failed. */
 static void
 take_guarded(View *view, List *mine)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
+	Taking		taking = {view, mine};
+	ErrorData  *edata = weir_try(take_body, &taking);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		take(view, mine);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 	if (edata == NULL)
 		return;
-	if (weir_error_is_outside(edata->sqlerrcode))
-		ReThrowError(edata);
 	keep_all_missed(view, mine);
 	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);
 	ereport(LOG,

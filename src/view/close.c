@@ -16,7 +16,6 @@
  */
 #include "view/close.h"
 
-#include "access/xact.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
@@ -30,7 +29,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
@@ -198,34 +196,31 @@ weir_close_view(View *view, Oid stream, BatchPartition *parts, int nparts)
 	return close_locked(view, closed, weir_watermark_of_view(view, stream, parts, nparts, &mark));
 }
 
+/* What weir_close_guarded guards. */
+typedef struct Closing
+{
+	View	   *view;
+	Oid			stream;
+	BatchPartition *parts;
+	int			nparts;
+} Closing;
+
+static void
+close_body(void *arg)
+{
+	Closing    *closing = arg;
+
+	weir_close_view(closing->view, closing->stream, closing->parts, closing->nparts);
+}
+
 void
 weir_close_guarded(View *view, Oid stream, BatchPartition *parts, int nparts)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
+	Closing		closing = {view, stream, parts, nparts};
+	ErrorData  *edata = weir_try(close_body, &closing);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		weir_close_view(view, stream, parts, nparts);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 	if (edata == NULL)
 		return;
-	if (weir_error_is_outside(edata->sqlerrcode))
-		ReThrowError(edata);
 
 	/* its states hold what came so far, and the next batch detaches it there: it can go on later */
 	weir_view_set_status(view->relid, VIEW_FAILED, edata->message);

@@ -170,29 +170,6 @@ uses_session(Node *node, int rtindex, bool in_aggregate)
 	return use_walker(node, &use);
 }
 
-/* Does an inner join, or the list of FROM, hold the item? */
-static bool
-joined_plainly(Node *node, int rtindex)
-{
-	ListCell   *lc;
-
-	if (IsA(node, RangeTblRef))
-		return ((RangeTblRef *) node)->rtindex == rtindex;
-	if (IsA(node, JoinExpr))
-	{
-		JoinExpr   *join = (JoinExpr *) node;
-
-		return join->jointype == JOIN_INNER &&
-			(joined_plainly(join->larg, rtindex) || joined_plainly(join->rarg, rtindex));
-	}
-	foreach(lc, ((FromExpr *) node)->fromlist)
-	{
-		if (joined_plainly(lfirst(lc), rtindex))
-			return true;
-	}
-	return false;
-}
-
 static void
 check_from(Query *query, int rtindex, const char *name)
 {
@@ -201,7 +178,7 @@ check_from(Query *query, int rtindex, const char *name)
 
 	if (rt_fetch(rtindex, query->rtable)->funcordinality)
 		weir_refuse(name, "session() WITH ORDINALITY is not supported.", "Leave out WITH ORDINALITY.");
-	if (!joined_plainly((Node *) query->jointree, rtindex))
+	if (!weir_joined_inner((Node *) query->jointree, rtindex))
 		weir_refuse(name, "session() stands in an outer join.", "Put it beside the stream: FROM stream, session(ts, gap).");
 	foreach(lc, query->rtable)
 	{

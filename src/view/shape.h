@@ -190,6 +190,7 @@ extern uint64 weir_pass_run(View *view, PlannedStmt *plan, const char *text, Que
 
 /* unfold.c */
 extern void weir_tumble_unfold(Query *query);
+extern bool weir_joined_inner(Node *node, int rtindex);
 
 /* late.c */
 extern bool weir_query_has_delta(Node *node);

@@ -47,9 +47,9 @@ boundary_target(Oid funcid, List *args, AttrNumber resno, char *name)
 	return makeTargetEntry((Expr *) call, resno, name, false);
 }
 
-/* Is the item joined by inner joins only, up to the WHERE of its level? */
-static bool
-inner_joined(Node *node, int rtindex)
+/* weir_joined_inner tells whether an item of FROM is joined by inner joins only, up to the WHERE of its level. */
+bool
+weir_joined_inner(Node *node, int rtindex)
 {
 	ListCell   *lc;
 
@@ -60,11 +60,11 @@ inner_joined(Node *node, int rtindex)
 		JoinExpr   *join = (JoinExpr *) node;
 
 		return join->jointype == JOIN_INNER &&
-			(inner_joined(join->larg, rtindex) || inner_joined(join->rarg, rtindex));
+			(weir_joined_inner(join->larg, rtindex) || weir_joined_inner(join->rarg, rtindex));
 	}
 	foreach(lc, ((FromExpr *) node)->fromlist)
 	{
-		if (inner_joined(lfirst(lc), rtindex))
+		if (weir_joined_inner(lfirst(lc), rtindex))
 			return true;
 	}
 	return false;
@@ -94,7 +94,7 @@ unfold_item(Query *query, int rtindex)
 	Query	   *subquery;
 
 	if (args == NIL || !OidIsValid(start) || !OidIsValid(end) ||
-		!inner_joined((Node *) query->jointree, rtindex))
+		!weir_joined_inner((Node *) query->jointree, rtindex))
 		return;
 	require_time(query, copyObject(linitial(args)));
 	IncrementVarSublevelsUp((Node *) args, 1, 0);
