@@ -18,10 +18,12 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "utils/expandeddatum.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 /* A lone row needs little; for many, blocks grow to what the allocator asks the system for anyway. */
 #define FIRST_BLOCK ((Size) 4 * 1024)
@@ -29,6 +31,9 @@
 
 /* Work memory of the tuplestore of spilled rows: the delta has had its share. */
 #define SPILL_KILOBYTES 64
+
+/* Rows that a query gives at once. */
+#define FETCH_ROWS 1000
 
 struct DeltaBlock
 {
@@ -353,4 +358,35 @@ weir_delta_next(DeltaCursor *cursor, Datum **values, bool **isnull)
 	*values = cursor->slot->tts_values;
 	*isnull = cursor->slot->tts_isnull;
 	return true;
+}
+
+void
+weir_delta_put_query(Delta *delta, const char *sql, bool number, const char *source)
+{
+	Datum	   *values = palloc(sizeof(Datum) * delta->desc->natts);
+	bool	   *isnull = palloc(sizeof(bool) * delta->desc->natts);
+	SPIPlanPtr	plan;
+	Portal		portal;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	plan = SPI_prepare(sql, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not read the rows of %s", source);
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	for (;;)
+	{
+		SPI_cursor_fetch(portal, true, FETCH_ROWS);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
+			if (number)
+				values[delta->ndeclared + 1] = Int64GetDatum(delta->nrows);
+			weir_delta_put(delta, values, isnull);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	PopActiveSnapshot();
 }

@@ -62,6 +62,12 @@ extern int	weir_delta_column(Relation rel, AttrNumber attnum);
 extern Delta *weir_delta_create(Relation rel, int kilobytes);
 /* values/isnull: desc->natts of them, hidden columns included; copied. */
 extern void weir_delta_put(Delta *delta, Datum *values, bool *isnull);
+
+/*
+ * Puts what a query gives, the delta's columns in their order, under the latest snapshot. SPI is connected.
+ * number: rows get offsets from the delta's number of rows on. source: for the error.
+ */
+extern void weir_delta_put_query(Delta *delta, const char *sql, bool number, const char *source);
 extern void weir_delta_free(Delta *delta);
 
 /* Reads a delta's rows in order; as many cursors as one likes. */

@@ -642,11 +642,8 @@ weir_segments_read(Stream *stream, const char *qual)
 {
 	Relation	rel = table_open(stream->relid, AccessShareLock);
 	Delta	   *delta = weir_delta_create(rel, work_mem);
-	MemoryContext old = CurrentMemoryContext;
 	StringInfoData sql;
 	CatalogScope scope;
-	Portal		portal;
-	SPIPlanPtr	plan;
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
@@ -659,31 +656,7 @@ weir_segments_read(Stream *stream, const char *qual)
 					 WEIR_COL_PARTITION, WEIR_COL_OFFSET);
 
 	weir_catalog_open(&scope);
-	PushActiveSnapshot(GetLatestSnapshot());
-	plan = SPI_prepare(sql.data, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "could not read the kept rows of %s", stream->name);
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
-	for (;;)
-	{
-		Datum	   *values = palloc(sizeof(Datum) * delta->desc->natts);
-		bool	   *isnull = palloc(sizeof(bool) * delta->desc->natts);
-
-		SPI_cursor_fetch(portal, true, 1000);
-		if (SPI_processed == 0)
-			break;
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			MemoryContext spi = MemoryContextSwitchTo(old);
-
-			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
-			weir_delta_put(delta, values, isnull);
-			MemoryContextSwitchTo(spi);
-		}
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_cursor_close(portal);
-	PopActiveSnapshot();
+	weir_delta_put_query(delta, sql.data, false, stream->name);
 	weir_catalog_close(&scope);
 	table_close(rel, NoLock);
 	return delta;

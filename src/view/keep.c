@@ -27,22 +27,29 @@
 #include "view/shape.h"
 #include "view/upstream.h"
 
+/* weir_own_function returns the name of the function of weir's that a FROM item calls, or NULL. */
+char *
+weir_own_function(RangeTblEntry *rte)
+{
+	FuncExpr   *call;
+
+	if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
+		return NULL;
+	call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	if (!IsA(call, FuncExpr) ||
+		getExtensionOfObject(ProcedureRelationId, call->funcid) != weir_extension_oid())
+		return NULL;
+	return get_func_name(call->funcid);
+}
+
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
 bool
 weir_is_window(RangeTblEntry *rte)
 {
-	FuncExpr   *call;
-	char	   *name;
+	char	   *name = weir_own_function(rte);
 
-	if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
-		return false;
-	call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-	if (!IsA(call, FuncExpr))
-		return false;
-	name = get_func_name(call->funcid);
 	return name &&
-		(strcmp(name, "tumble") == 0 || strcmp(name, "hop") == 0 || strcmp(name, "cumulate") == 0) &&
-		getExtensionOfObject(ProcedureRelationId, call->funcid) == weir_extension_oid();
+		(strcmp(name, "tumble") == 0 || strcmp(name, "hop") == 0 || strcmp(name, "cumulate") == 0);
 }
 
 /* Windows of tumble() do not overlap. Only for what weir_is_window() says yes to. */

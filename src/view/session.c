@@ -18,7 +18,6 @@
 #include "postgres.h"
 
 #include "catalog/catalog.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -54,17 +53,9 @@ weir_session(PG_FUNCTION_ARGS)
 bool
 weir_is_session(RangeTblEntry *rte)
 {
-	FuncExpr   *call;
-	char	   *name;
+	char	   *name = weir_own_function(rte);
 
-	if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
-		return false;
-	call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-	if (!IsA(call, FuncExpr))
-		return false;
-	name = get_func_name(call->funcid);
-	return name && strcmp(name, "session") == 0 &&
-		getExtensionOfObject(ProcedureRelationId, call->funcid) == weir_extension_oid();
+	return name && strcmp(name, "session") == 0;
 }
 
 /* --- what the query must look like ------------------------------------------------- */

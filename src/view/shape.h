@@ -239,6 +239,7 @@ typedef struct ColumnOrigin
 extern bool weir_trace_column(Query *query, Node *node, ColumnOrigin *origin);
 extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
 extern AttrNumber weir_keep_window(ViewShape *shape);
+extern char *weir_own_function(RangeTblEntry *rte);
 extern bool weir_is_window(RangeTblEntry *rte);
 extern bool weir_is_tumble(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);

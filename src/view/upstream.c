@@ -31,7 +31,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "delta/segments.h"
 #include "view/close.h"
@@ -340,39 +339,11 @@ read_delta(Oid view, const char *sql)
 {
 	Relation	rel = table_open(view, AccessShareLock);
 	Delta	   *delta = weir_delta_create(rel, work_mem);
-	MemoryContext old = CurrentMemoryContext;
-	int			natts = delta->desc->natts;
-	Datum	   *values = palloc(sizeof(Datum) * natts);
-	bool	   *isnull = palloc(sizeof(bool) * natts);
 	CatalogScope scope;
-	Portal		portal;
-	SPIPlanPtr	plan;
 
 	weir_catalog_open(&scope);
 	weir_view_scope_plain();
-	PushActiveSnapshot(GetLatestSnapshot());
-	plan = SPI_prepare(sql, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "could not read %s", weir_relation_name(view));
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
-	for (;;)
-	{
-		SPI_cursor_fetch(portal, true, 1000);
-		if (SPI_processed == 0)
-			break;
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			MemoryContext spi = MemoryContextSwitchTo(old);
-
-			heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
-			values[delta->ndeclared + 1] = Int64GetDatum(delta->nrows);
-			weir_delta_put(delta, values, isnull);
-			MemoryContextSwitchTo(spi);
-		}
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_cursor_close(portal);
-	PopActiveSnapshot();
+	weir_delta_put_query(delta, sql, true, weir_relation_name(view));
 	weir_catalog_close(&scope);
 	table_close(rel, NoLock);
 	return delta;
