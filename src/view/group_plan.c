@@ -165,7 +165,22 @@ over_groups_mutator(Node *node, Grouping *grouping)
 	return expression_tree_mutator(node, over_groups_mutator, grouping);
 }
 
-/* What the node computes, for its tuple descriptor. */
+/* An expression over the delta's columns with Vars as the query has them: EXPLAIN looks no further down. */
+static Node *
+over_query_mutator(Node *node, Grouping *grouping)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Assert(((Var *) node)->varno == INDEX_VAR);
+		return copyObject((Node *) list_nth_node(TargetEntry, grouping->scan->custom_scan_tlist,
+												 ((Var *) node)->varattno - 1)->expr);
+	}
+	return expression_tree_mutator(node, over_query_mutator, grouping);
+}
+
+/* What the node computes, for its tuple descriptor and for EXPLAIN. */
 static List *
 group_columns(Grouping *grouping)
 {
@@ -174,7 +189,8 @@ group_columns(Grouping *grouping)
 	ListCell   *lc;
 
 	foreach(lc, all)
-		targets = lappend(targets, makeTargetEntry(lfirst(lc), list_length(targets) + 1, NULL, false));
+		targets = lappend(targets, makeTargetEntry((Expr *) over_query_mutator(lfirst(lc), grouping),
+												   list_length(targets) + 1, NULL, false));
 	return targets;
 }
 

@@ -41,6 +41,10 @@ $one->send("SELECT weir.explain('by_k', live => true)");
 eventually($node, $asks, 'it waits', '1');
 $node->safe_psql('postgres', "INSERT INTO ticks SELECT i % 3, timestamptz '2026-01-01' + i * interval '1 s' FROM generate_series(0, 99) i");
 like($one->result, qr/^batch: 100 rows\nstatement: .*^late rows: /ms, 'the statement and the search for late rows');
+$one->send("SELECT weir.explain('by_k', live => true)");
+eventually($node, $asks, 'it waits', '1');
+$node->safe_psql('postgres', "INSERT INTO ticks SELECT i % 3, timestamptz '2026-01-01' + i % 100 * interval '1 s' FROM generate_series(1, 20000) i");
+like($one->result, qr/^batch: 20000 rows\n.*Custom Scan \(WeirGroup\)/ms, 'a batch that weir groups by itself');
 $one->send("SELECT weir.explain('at_close', live => true)");
 eventually($node, $asks, 'it waits', '1');
 $node->safe_psql('postgres', "INSERT INTO ticks VALUES (1, '2026-01-01 00:01:45')");    # closes nothing

@@ -6,6 +6,8 @@ use warnings FATAL => 'all';
 
 use IPC::Run;
 
+use constant ANSWER_LIMIT => 180;    # seconds
+
 my $markers = 0;
 
 # new(node [, database])
@@ -13,7 +15,7 @@ sub new
 {
 	my ($class, $node, $db) = @_;
 	my $self = bless({ in => '', out => '', err => '' }, $class);
-	$self->{timer} = IPC::Run::timer(180);
+	$self->{timer} = IPC::Run::timeout(ANSWER_LIMIT);
 	$self->{run} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-d', $node->connstr($db // 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
@@ -46,9 +48,11 @@ sub result
 {
 	my ($self) = @_;
 	my $marker = $self->{marker};
-	$self->{timer}->start(180);
+	$self->{timer}->start(ANSWER_LIMIT);
 	# a server that dies ends psql, and the pump with it
 	eval { $self->{run}->pump while $self->{out} !~ /^$marker$/m && $self->{run}->pumpable; };
+	die "psql has not answered in " . ANSWER_LIMIT . " s: $self->{out}$self->{err}\n" if $self->{timer}->is_expired;
+	$self->{timer}->reset;
 	my $out = $self->{out};
 	$out =~ s/^$marker\n//m;
 	chomp $out;

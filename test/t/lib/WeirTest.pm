@@ -20,6 +20,9 @@ our @EXPORT = qw(weir_node kafka session wait_for positions same verified eventu
 # A psql whose server was killed closes its end early; that is no reason to die.
 $SIG{PIPE} = 'IGNORE';
 
+# A test that is told to stop, because it takes too long, stops its servers.
+$SIG{TERM} = sub { exit 1; };
+
 # A running server with weir preloaded, and the extension in database postgres.
 sub weir_node
 {
