@@ -40,7 +40,7 @@ SELECT * FROM full_counted ORDER BY k;
 CREATE TABLE m (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.k = r.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.k = r.k WHERE r.at = l.at;
-CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.at = r.at LEFT JOIN m ON l.at = m.at;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.at = r.at LEFT JOIN m ON l.k = m.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.k, array_agg(r.v) FROM l LEFT JOIN r ON l.at = r.at GROUP BY l.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.unmatched = 'at once') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;

@@ -33,6 +33,8 @@ typedef struct View
 	bool		joins;			/* joins streams (view/join.c) */
 	bool		closes;			/* with an outer join: rows without a match come at a close */
 	int64		join_reach;		/* how far behind the watermark, less lateness, their kept rows are needed, microseconds; -1: no bound */
+	int64		join_shift;		/* how far behind it they close, microseconds */
+	bool		at_once;		/* weir.unmatched = 'at once' */
 	List	   *detached_inserts;	/* of Oid: streams whose INSERTed rows the view does not follow now */
 	ViewStatus	status;
 	char	   *error;

@@ -304,7 +304,7 @@ weir_view_apply(View *view, Delta *delta)
 	if (view->joins)
 		weir_join_check_kept(view);
 	if (weir_view_closes(view))
-		result.times.closed = weir_close_lock(view);
+		result.times.closed = result.times.closing = weir_close_lock(view);
 	apply_deltas(view, list_make1(delta), &result);
 	if (weir_view_is_final(view))
 	{
@@ -360,8 +360,10 @@ weir_view_apply_all(View *view)
 uint64
 weir_view_apply_whole(View *view, List *deltas)
 {
-	ApplyResult result = {.whole = deltas};
+	ApplyResult result = {.whole = deltas,.times = {DT_NOBEGIN, DT_NOBEGIN}};
 
+	if (weir_view_closes(view))
+		result.times.closed = result.times.closing = weir_close_read(view);
 	apply_deltas(view, NIL, &result);
 	return result.changed;
 }

@@ -297,10 +297,10 @@ static void
 insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
-	Oid			types[13] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID};
-	Datum		values[13];
-	char		nulls[13];
+	Oid			types[14] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID};
+	Datum		values[14];
+	char		nulls[14];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -321,10 +321,12 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[11] = Int64GetDatum(shape->join_reach);
 	nulls[11] = shape->joins ? ' ' : 'n';
 	values[12] = BoolGetDatum(shape->closes);
+	values[13] = Int64GetDatum(shape->join_shift);
+	nulls[13] = shape->joins ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13)",
-							  13, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, join_shift)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14)",
+							  14, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 

@@ -611,7 +611,7 @@ measure_reach(ViewShape *shape, List *joins)
 {
 	ListCell   *lc;
 
-	shape->join_reach = 0;
+	shape->join_reach = shape->join_shift = 0;
 	shape->join_slack = PG_INT64_MAX;
 	foreach(lc, joins)
 	{
@@ -624,14 +624,15 @@ measure_reach(ViewShape *shape, List *joins)
 			shape->join_reach = -1;
 			return;
 		}
+		shape->join_shift = Max(shape->join_shift, reach);
 		if (shape->recompute && shape->recompute->windowed && !shape->recompute->from_result)
 		{
 			(void) size_walker(lfirst(lc), &size);
 			shape->recompute->span = Max(shape->recompute->span, reach);
 			reach = 2 * reach + size;
 		}
-		if (shape->closes || shape->finals)
-			reach *= 2;			/* a row that closes, and what it may have met */
+		else if (shape->closes || shape->at_once || shape->finals)
+			reach *= 2;			/* a row that closes, or is taken back, and what it may have met */
 		shape->join_reach = Max(shape->join_reach, reach);
 	}
 	foreach(lc, shape->streams)
@@ -664,7 +665,21 @@ unite_late(List *parts)
 	return query;
 }
 
-/* Only streams; outer joins: of two, with a bound, and nothing above that would have to change when rows close. */
+/* Does a level below join streams by an outer join? */
+static bool
+outer_below_walker(Node *node, Query *join)
+{
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, outer_below_walker, join);
+	if ((Query *) node != join && weir_join_level((Query *) node) &&
+		weir_join_bounds((Query *) node)->outer != JOIN_INNER)
+		return true;
+	return query_tree_walker((Query *) node, outer_below_walker, join, 0);
+}
+
+/* Only streams; outer joins: of streams each for itself, with a bound. */
 static void
 check_join(ViewShape *shape, Query *join)
 {
@@ -680,17 +695,20 @@ check_join(ViewShape *shape, Query *join)
 							"Join the streams themselves.");
 		}
 	}
+	if (outer_below_walker((Node *) join, join))
+		weir_refuse(shape->name, "A side of a join of streams is a sub-select with an outer join of streams.",
+					"Write all joins into one FROM: a LEFT JOIN b ON ... JOIN c ON ....");
 	if (bounds->outer == JOIN_INNER)
 		return;
-	if (bounds->n != 2 || list_length(weir_join_items(join)) != 2)
-		weir_refuse(shape->name, "An outer join of more than two streams is not supported.",
-					"Make a view of the outer join of two, or use inner joins.");
+	if (bounds->n != list_length(weir_join_items(join)))
+		weir_refuse(shape->name, "A side of an outer join of streams is a sub-select that joins streams.",
+					"Write all joins into one FROM: a LEFT JOIN (b JOIN c ON ...) ON ....");
 	if (!bounds->bounded)
 		weir_refuse(shape->name, "An outer join of streams needs a bound on their event times in its ON condition: else a row could always still find a match.",
 					"Add a condition such as r.ts BETWEEN l.ts - interval '10 s' AND l.ts + interval '10 s' to ON.");
-	if (shape->recompute || shape->finals)
-		weir_refuse(shape->name, "An outer join of streams below what cannot be merged, or with weir.emit = 'final', is not supported.",
-					"Use an inner join, or aggregates that have a combine function.");
+	if (shape->finals)
+		weir_refuse(shape->name, "An outer join of streams with weir.emit = 'final' is not supported.",
+					"Leave out weir.emit: rows without a match come when none can come any more, and pairs do not change.");
 	shape->closes = true;
 	weir_outer_expose(join);
 }

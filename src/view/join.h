@@ -33,7 +33,7 @@ typedef struct JoinBounds
 	JoinNode   *nodes;			/* in the order of the range tables, depth first */
 	int64	   *upper;			/* [i * n + j]: time of j less time of i is at most this */
 	bool		bounded;		/* any two of them */
-	JoinType	outer;			/* of the two streams' join; JOIN_INNER also for more than two */
+	JoinType	outer;			/* of an outer join that has streams on both sides; JOIN_INNER: there is none */
 	int64		span;			/* bounded: the most that forward and back of a node are together */
 } JoinBounds;
 
@@ -58,6 +58,7 @@ extern void weir_outer_expose(Query *join);
 extern void weir_outer_pairs(Query *join);
 extern bool weir_outer_keeps(Query *join, int item);
 extern void weir_outer_unmatched(Query *join, int item);
+extern void weir_outer_incomplete(Query *join);
 extern void weir_outer_closed(Query *query);
 extern Query *weir_outer_statement(ViewShape *shape, Oid result, Oid state);
 

@@ -7,7 +7,8 @@
  * the event time of a stream, the start or end of a window over it (which is that
  * time less, or plus, at most the window's size), or one of these plus or minus constant intervals;
  * and comparisons of a difference of two such times with a constant interval. Bounds of
- * several streams follow from each other (shortest paths).
+ * several streams follow from each other (shortest paths). In an outer join a condition holds only where both
+ * sides have rows.
  *
  * A bound is never too narrow: days and months count as long, or as short, as they can be.
  */
@@ -405,11 +406,7 @@ find_outer(Query *query, Node *from)
 	return below != JOIN_INNER ? below : find_outer(query, join->rarg);
 }
 
-/*
- * Conditions that hold wherever rows of two nodes meet: those of WHERE and of joins that have streams
- * on both sides, or are inner joins. (A left join with a table says nothing about streams, and
- * WHERE above an outer join does not decide which rows match.)
- */
+/* Conditions of joins that have streams on both sides, or are inner joins. (A left join with a table says nothing about streams.) */
 static void
 note_from(JoinBounds *bounds, Query *query, Node *from)
 {
@@ -421,8 +418,7 @@ note_from(JoinBounds *bounds, Query *query, Node *from)
 	{
 		foreach(lc, ((FromExpr *) from)->fromlist)
 			note_from(bounds, query, lfirst(lc));
-		if (bounds->outer == JOIN_INNER)
-			note_conditions(bounds, query, ((FromExpr *) from)->quals);
+		note_conditions(bounds, query, ((FromExpr *) from)->quals);
 		return;
 	}
 	note_from(bounds, query, ((JoinExpr *) from)->larg);
@@ -432,6 +428,104 @@ note_from(JoinBounds *bounds, Query *query, Node *from)
 		note_conditions(bounds, query, ((JoinExpr *) from)->quals);
 }
 
+/* --- outer joins ----------------------------------------------------------------- */
+
+/* What a part of FROM says about the nodes in it, wherever two of them have a row. */
+typedef struct PartBounds
+{
+	Bitmapset  *nodes;
+	int64	   *upper;			/* as in JoinBounds */
+} PartBounds;
+
+static void
+shorten(int64 *upper, int n, int through)
+{
+	for (int i = 0; i < n; i++)
+		for (int j = 0; j < n; j++)
+		{
+			int64		first = upper[i * n + through];
+			int64		second = upper[through * n + j];
+
+			if (i != j && first != JOIN_UNBOUNDED && second != JOIN_UNBOUNDED)
+				upper[i * n + j] = Min(upper[i * n + j], first + second);
+		}
+}
+
+static PartBounds
+part_of_item(JoinBounds *bounds, int item)
+{
+	PartBounds	part = {NULL, palloc(sizeof(int64) * bounds->n * bounds->n)};
+
+	for (int i = 0; i < bounds->n; i++)
+	{
+		if (bounds->nodes[i].item == item)
+			part.nodes = bms_add_member(part.nodes, i);
+	}
+	for (int i = 0; i < bounds->n * bounds->n; i++)
+		part.upper[i] = JOIN_UNBOUNDED;
+	return part;
+}
+
+/*
+ * Two parts joined. Where both have rows the condition holds, and other bounds follow by way of the nodes that
+ * it names, which have rows then; nodes that it does not name may have none. Where only one part has rows,
+ * what held in it holds on.
+ */
+static PartBounds
+join_parts(JoinBounds *bounds, Query *query, JoinType type, PartBounds left, PartBounds right, Node *quals)
+{
+	int			n = bounds->n;
+	JoinBounds	both = *bounds;
+	Bitmapset  *named = NULL;
+	PartBounds	result = {bms_union(left.nodes, right.nodes), palloc(sizeof(int64) * n * n)};
+
+	both.upper = palloc(sizeof(int64) * n * n);
+	for (int i = 0; i < n * n; i++)
+		both.upper[i] = JOIN_UNBOUNDED;
+	note_conditions(&both, query, quals);
+	for (int i = 0; i < n * n; i++)
+	{
+		if (both.upper[i] != JOIN_UNBOUNDED)
+			named = bms_add_member(bms_add_member(named, i / n), i % n);
+		both.upper[i] = Min(both.upper[i], Min(left.upper[i], right.upper[i]));
+	}
+	for (int i = -1; (i = bms_next_member(named, i)) >= 0;)
+		shorten(both.upper, n, i);
+	for (int i = 0; i < n * n; i++)
+	{
+		bool		in_left = bms_is_member(i / n, left.nodes) && bms_is_member(i % n, left.nodes);
+		bool		in_right = bms_is_member(i / n, right.nodes) && bms_is_member(i % n, right.nodes);
+
+		if (in_left && (type == JOIN_LEFT || type == JOIN_FULL))
+			result.upper[i] = left.upper[i];
+		else if (in_right && (type == JOIN_RIGHT || type == JOIN_FULL))
+			result.upper[i] = right.upper[i];
+		else
+			result.upper[i] = both.upper[i];
+	}
+	return result;
+}
+
+static PartBounds
+part_of(JoinBounds *bounds, Query *query, Node *from)
+{
+	JoinExpr   *join = (JoinExpr *) from;
+	PartBounds	result;
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (IsA(from, RangeTblRef))
+		return part_of_item(bounds, ((RangeTblRef *) from)->rtindex);
+	if (IsA(from, JoinExpr))
+		return join_parts(bounds, query, join->jointype, part_of(bounds, query, join->larg),
+						  part_of(bounds, query, join->rarg), join->quals);
+	result = part_of_item(bounds, 0);
+	foreach(lc, ((FromExpr *) from)->fromlist)
+		result = join_parts(bounds, query, JOIN_INNER, result, part_of(bounds, query, lfirst(lc)), NULL);
+	return result;				/* WHERE above an outer join does not decide which rows match */
+}
+
+/* Conditions of all levels: rows that meet meet them all. */
 static void
 note_levels(JoinBounds *bounds, Query *query)
 {
@@ -495,24 +589,6 @@ find_nodes(Query *query, int item, List **nodes)
 	}
 }
 
-/* What follows from two bounds, one after the other. */
-static void
-close_bounds(JoinBounds *bounds)
-{
-	int			n = bounds->n;
-
-	for (int k = 0; k < n; k++)
-		for (int i = 0; i < n; i++)
-			for (int j = 0; j < n; j++)
-			{
-				int64		first = bounds->upper[i * n + k];
-				int64		second = bounds->upper[k * n + j];
-
-				if (first != JOIN_UNBOUNDED && second != JOIN_UNBOUNDED)
-					bounds->upper[i * n + j] = Min(bounds->upper[i * n + j], first + second);
-			}
-}
-
 static void
 measure(JoinBounds *bounds)
 {
@@ -565,8 +641,14 @@ weir_join_bounds(Query *join)
 	for (i = 0; i < bounds->n * bounds->n; i++)
 		bounds->upper[i] = JOIN_UNBOUNDED;
 	bounds->outer = find_outer(join, (Node *) join->jointree);
-	note_levels(bounds, join);
-	close_bounds(bounds);
+	if (bounds->outer != JOIN_INNER)
+		bounds->upper = part_of(bounds, join, (Node *) join->jointree).upper;
+	else
+	{
+		note_levels(bounds, join);
+		for (i = 0; i < bounds->n; i++)
+			shorten(bounds->upper, bounds->n, i);
+	}
 	measure(bounds);
 	return bounds;
 }

@@ -47,7 +47,7 @@ typedef struct Arm
 {
 	Oid			view;
 	JoinBounds *bounds;			/* of the arm's own tree */
-	int			item;			/* the FROM item that is the delta */
+	int			item;			/* the FROM item that is the delta; 0: all close together */
 	List	   *sources;		/* of RangeTblEntry: the deltas in it, one per stream */
 	bool		closing;		/* the item is what closes, not a delta */
 } Arm;
@@ -114,6 +114,11 @@ distance(Arm *arm, int node, int64 *before, int64 *after)
 	if (bounds->nodes[node].item == arm->item)
 	{
 		*before = *after = 0;	/* what closes */
+		return;
+	}
+	if (arm->item == 0)
+	{
+		*before = *after = bounds->span;
 		return;
 	}
 	for (int i = 0; i < bounds->n; i++)
@@ -291,7 +296,7 @@ make_arm(Query *join, int item, Oid view, int depth)
 	return query;
 }
 
-/* The join with rows of one item that close, and all rows of the other: those without a match. */
+/* The join with rows of one item that close, and all rows of the other: those without a match. item 0: of all items. */
 static Query *
 make_unmatched(Query *join, int item, Oid view)
 {
@@ -299,7 +304,10 @@ make_unmatched(Query *join, int item, Oid view)
 	Arm			arm = {.view = view,.item = item,.closing = true};
 
 	arm.bounds = weir_join_bounds(query);
-	weir_outer_unmatched(query, item);
+	if (item == 0)
+		weir_outer_incomplete(query);
+	else
+		weir_outer_unmatched(query, item);
 	for (int i = 0; i < arm.bounds->n; i++)
 	{
 		Replace		replace = {&arm, i, false};
@@ -348,6 +356,8 @@ change_join(Query *join, Oid view, JoinVariant variant, int depth)
 			weir_outer_pairs(join);
 		return join;
 	}
+	if (variant == JOIN_UNMATCHED && list_length(weir_join_items(join)) > 2)
+		return weir_join_bounds(join)->outer == JOIN_INNER ? join : make_unmatched(join, 0, view);
 	foreach(lc, weir_join_items(join))
 	{
 		if (variant == JOIN_DELTA)

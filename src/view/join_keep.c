@@ -75,7 +75,7 @@ weir_join_needs_from(Oid stream)
 int64
 weir_join_shift(View *view)
 {
-	return view->joins && view->join_reach > 0 && weir_view_closes(view) ? view->join_reach / 2 : 0;
+	return view->joins && weir_view_closes(view) ? view->join_shift : 0;
 }
 
 TimestampTz

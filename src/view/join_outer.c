@@ -1,17 +1,20 @@
 /*
  * join_outer.c
- *	  Outer joins of two streams: rows without a match come when nothing can match them any more.
+ *	  Outer joins of streams: rows without a match come when nothing can match them any more.
  *
- * join (filter) ⇒ join_outer ⇒ join_delta, close. Pairs come as those of an inner join do. A row that
- * has found no match comes with NULLs when the view's watermark says that none is left to come:
- * t + forward + back + lateness < watermark, forward and back of the join as a whole. For a row that is not
+ * join (filter) ⇒ join_outer ⇒ join_delta, close. Rows of the result in which every item of the join has a
+ * row (here: pairs) come as those of an inner join do. The others come with NULLs when the view's watermark says
+ * that nothing is left to come that could change them: t + forward + back + lateness < watermark, t the earliest
+ * time in them, forward and back of the join as a whole. For a row that is not
  * late lies at most its own reach forward behind the watermark (join.c). No lateness given is none.
+ * What comes later than that meets only rows that have not closed: so a row of the result holds either
+ * rows that have closed or rows that have not, and does not change once one of them has.
  *
- * Both items of the join pass on their hidden event time: NULL tells that the item has no row. Each
+ * All items of the join pass on their hidden event time: NULL tells that the item has no row. Each
  * variant of the join is its own query with one more condition in WHERE:
- *	  pairs: both times are there (the planner makes an inner join of it);
- *	  unmatched, at a close: one time is not there, and the other is in what closes;
- *	  the whole, for verify: both are there, or the one that is there is closed.
+ *	  pairs: all times are there (the planner makes an inner join of it);
+ *	  unmatched, at a close: one time is not there, and the earliest is in what closes;
+ *	  the whole, for verify: all are there, or the earliest is closed.
  */
 #include "postgres.h"
 
@@ -111,7 +114,7 @@ add_where(Query *join, Expr *condition)
 
 /* --- variants ---------------------------------------------------------------------- */
 
-/* weir_outer_expose makes both items of an outer join pass their hidden event time on, in place. */
+/* weir_outer_expose makes all items of an outer join pass their hidden event time on, in place. */
 void
 weir_outer_expose(Query *join)
 {
@@ -151,7 +154,7 @@ weir_outer_keeps(Query *join, int item)
 	return other_nulled;
 }
 
-/* weir_outer_unmatched leaves the rows of an item that has no match, and is in what closes, in place. */
+/* weir_outer_unmatched leaves the rows of an item that has no match, and is in what closes, in place. Of a join of two. */
 void
 weir_outer_unmatched(Query *join, int item)
 {
@@ -171,6 +174,43 @@ weir_outer_unmatched(Query *join, int item)
 	}
 }
 
+/* LEAST of the times of all items, NULLs left out */
+static Expr *
+earliest_time(Query *join)
+{
+	MinMaxExpr *least = makeNode(MinMaxExpr);
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+		least->args = lappend(least->args, item_time(join, lfirst_int(lc)));
+	least->op = IS_LEAST;
+	least->minmaxtype = TIMESTAMPTZOID;
+	least->location = -1;
+	return (Expr *) least;
+}
+
+static Expr *
+no_item_missing(Query *join)
+{
+	List	   *tests = NIL;
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+		tests = lappend(tests, null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
+	return makeBoolExpr(AND_EXPR, tests, -1);
+}
+
+/* weir_outer_incomplete leaves what is in what closes and has no row of some item, in place. */
+void
+weir_outer_incomplete(Query *join)
+{
+	Expr	   *time = earliest_time(join);
+
+	add_where(join, makeBoolExpr(NOT_EXPR, list_make1(no_item_missing(join)), -1));
+	add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
+	add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
+}
+
 /* weir_outer_closed leaves out rows without a match that has not closed, in every outer join of a query over deltas. */
 void
 weir_outer_closed(Query *query)
@@ -180,19 +220,10 @@ weir_outer_closed(Query *query)
 	foreach(lc, weir_join_find(query))
 	{
 		Query	   *join = lfirst(lc);
-		List	   *items = weir_join_items(join);
-		Expr	   *left;
-		Expr	   *right;
 
-		if (weir_join_bounds(join)->outer == JOIN_INNER)
-			continue;
-		left = item_time(join, linitial_int(items));
-		right = item_time(join, lsecond_int(items));
-		add_where(join, makeBoolExpr(OR_EXPR,
-									 list_make3(makeBoolExpr(AND_EXPR, list_make2(null_test(left, IS_NOT_NULL), null_test(right, IS_NOT_NULL)), -1),
-												makeBoolExpr(AND_EXPR, list_make2(null_test(right, IS_NULL), compare(F_TIMESTAMPTZ_LT, left, "closing_until")), -1),
-												makeBoolExpr(AND_EXPR, list_make2(null_test(left, IS_NULL), compare(F_TIMESTAMPTZ_LT, right, "closing_until")), -1)),
-									 -1));
+		if (weir_join_bounds(join)->outer != JOIN_INNER)
+			add_where(join, makeBoolExpr(OR_EXPR, list_make2(no_item_missing(join),
+															 compare(F_TIMESTAMPTZ_LT, earliest_time(join), "closing_until")), -1));
 	}
 }
 

@@ -205,6 +205,8 @@ make_beside(Replace *replace, Query *query, const char *text)
 	options.emit = view->emit;
 	options.lateness = view->lateness;
 	options.keep = view->keep;
+	if (view->at_once)
+		options.unmatched = "at once";
 	options.shown_name = get_rel_name(view->relid);
 	made = weir_view_create(stmt, &options, text, NULL);
 	CommandCounterIncrement();
@@ -432,7 +434,7 @@ take_over(Replace *replace)
 	(void) weir_catalog_exec("WITH n AS (DELETE FROM weir.view_def WHERE view = %u RETURNING *)"
 							 " UPDATE weir.view_def v SET query = n.query, state = n.state, streams = n.streams, strategy = n.strategy,"
 							 " lateness = n.lateness, keep_column = n.keep_column, settings = n.settings, since = n.since,"
-							 " join_reach = n.join_reach, status = 'running', error = NULL"
+							 " join_reach = n.join_reach, join_shift = n.join_shift, closes = n.closes, status = 'running', error = NULL"
 							 " FROM n WHERE v.view = %u", beside, view);
 	for (int i = 0; i < lengthof(tables); i++)
 	{

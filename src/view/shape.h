@@ -86,8 +86,10 @@ typedef struct ViewShape
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
 	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
 	bool		joins;			/* joins streams (join.c) */
+	bool		at_once;		/* with an outer join: rows without a match come at once, and go when one comes (join_once.c) */
 	bool		closes;			/* with an outer join: rows without a match come at a close (join_outer.c) */
 	int64		join_reach;		/* joins: how far behind the watermark, less lateness, kept rows are needed, microseconds; -1: no bound */
+	int64		join_shift;		/* joins: how far behind the watermark, less lateness, rows close, microseconds */
 	int64		join_slack;		/* joins: the lateness that weir.keep leaves where none is given, microseconds */
 } ViewShape;
 

@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/typcache.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -486,6 +487,8 @@ rows_of_touched_keys(ViewShape *shape)
 		level = rt_fetch(lfirst_int(lc), level->rtable)->subquery;
 		depth++;
 	}
+	if (shape->closes)
+		weir_outer_closed(query);
 	(void) use_kept_rows(query, recompute, 0);
 	condition = touched_condition(recompute, depth);
 	level->jointree->quals = level->jointree->quals == NULL ? (Node *) condition :
