@@ -68,6 +68,7 @@ SELECT weir.seek('paused_log', 'earliest');
 SELECT weir.seek('paused_sums', 'latest');
 SELECT weir.retry('paused_log');
 SELECT weir.wait('paused_sums');
+SELECT weir.wait('pg_class');
 SELECT weir.wait('paused_log', NULL);
 CREATE ROLE regress_weir_somebody;
 SET ROLE regress_weir_somebody;

@@ -77,6 +77,30 @@ SELECT weir.replace('above', 'SELECT count(*) AS c, max(n) AS n FROM sums');
 TABLE above;
 SELECT * FROM weir.verify('above');
 
+-- columns of the user's own
+CREATE MATERIALIZED VIEW noted WITH (weir.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k;
+ALTER TABLE noted ADD COLUMN note bigint DEFAULT 7;
+SELECT weir.replace('noted', 'SELECT k, count(*) AS n, max(v) AS m FROM ev GROUP BY k');
+SELECT weir.replace('noted', 'SELECT k, count(*) AS n FROM ev WHERE v > 5 GROUP BY k');
+INSERT INTO ev VALUES ('k1', '2024-01-01 01:15Z', 10);
+SELECT * FROM weir.verify('noted');
+SELECT * FROM noted ORDER BY k LIMIT 2;
+DROP MATERIALIZED VIEW noted;
+-- what the types of new columns run, runs as the view's owner
+GRANT ALL ON SCHEMA view_replace TO view_replace_user;
+GRANT SELECT ON ev TO view_replace_user;
+CREATE TABLE ran (who text);
+GRANT INSERT ON ran TO view_replace_user;
+CREATE FUNCTION ran(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN INSERT INTO view_replace.ran VALUES (current_user); RETURN true; END $$;
+CREATE DOMAIN told AS int CHECK (ran(VALUE));
+SET ROLE view_replace_user;
+CREATE MATERIALIZED VIEW his WITH (weir.continuous) AS SELECT k, v FROM ev WHERE v > 99;
+RESET ROLE;
+SELECT weir.replace('his', 'SELECT k, v, v::told AS d FROM ev WHERE v > 99');
+SELECT DISTINCT who FROM ran;
+DROP MATERIALIZED VIEW his;
+REVOKE ALL ON ev, ran FROM view_replace_user;
+
 -- rolled back, all is as it was
 BEGIN;
 SELECT weir.replace('finals', 'SELECT window_start, k, count(*) AS n FROM ev, tumble(t, ''1 min'') GROUP BY 1, 2');
@@ -95,6 +119,9 @@ SELECT weir.replace('sums', 'SELECT 1; SELECT 2');
 SELECT weir.replace('sums', 'DELETE FROM ev');
 SELECT weir.replace('rows', 'SELECT k, count(*) AS n FROM ev GROUP BY k');
 SELECT weir.replace('ev', 'SELECT 1');
+SELECT weir.replace('sums', NULL);
+SELECT weir.replace('sums', 'SELECT k, count(*) AS n FROM ev GROUP BY k', start => 'latest');
+SELECT weir.replace('sums', 'SELECT k, count(*) AS n FROM ev GROUP BY k', start => 'earliest');
 GRANT USAGE ON SCHEMA view_replace TO view_replace_user;
 SET ROLE view_replace_user;
 SELECT weir.replace('sums', 'SELECT k, count(*) AS n FROM ev GROUP BY k');

@@ -60,7 +60,9 @@ CREATE TABLE weir.view_def (
   join_reach  bigint,                       -- a join of streams: how far behind the watermark kept rows are needed, microseconds; -1: no bound
   join_shift  bigint,                       -- and how far behind it rows close, microseconds
   closes      boolean NOT NULL DEFAULT false,   -- an outer join of streams: rows without a match come at a close
-  since       text[]                        -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
+  since       text[],                       -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
+  start       text,                         -- weir.start; NULL: not given
+  replaces    regclass                      -- weir.replace: the view whose place it takes when it has caught up
 );
 COMMENT ON TABLE weir.view_def IS 'internal: one row per continuous view; see weir.views';
 
@@ -644,18 +646,18 @@ CREATE FUNCTION weir.verify(view regclass) RETURNS TABLE (side text, record json
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_verify';
 COMMENT ON FUNCTION weir.verify(regclass) IS 'rows in which a continuous view differs from its query over the kept rows: none is the promise';
 
-CREATE FUNCTION weir.replace(view regclass, query text) RETURNS void
-  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_replace';
-COMMENT ON FUNCTION weir.replace(regclass, text) IS 'gives a continuous view another query: built beside the old rows and swapped in this transaction; what depends on the view stays';
+CREATE FUNCTION weir.replace(view regclass, query text, start text DEFAULT NULL) RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_replace';
+COMMENT ON FUNCTION weir.replace(regclass, text, text) IS 'gives a continuous view another query; what depends on the view stays. start ''kept'' (default, if the view was made without weir.start): built from the kept rows and swapped in this transaction; ''earliest'': built from the topic''s beginning by the workers, and swapped when it has caught up';
 
 CREATE VIEW weir.views AS
   SELECT v.view, v.streams, v.emit, v.strategy,
          CASE WHEN v.status <> 'running' THEN v.status
-              WHEN EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN 'backfilling'
+              WHEN v.replaces IS NOT NULL OR EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN 'backfilling'
               ELSE v.status END AS state,
          pg_catalog.pg_get_viewdef(v.query::pg_catalog.oid) AS definition,
          v.batch,
-         CASE WHEN v.status = 'running' AND EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view) THEN
+         CASE WHEN v.status = 'running' AND (v.replaces IS NOT NULL OR EXISTS (SELECT FROM weir.view_position p WHERE p.view = v.view)) THEN
            -- the mean over the partitions of the share of offsets done
            (SELECT pg_catalog.round(pg_catalog.avg(
                      CASE WHEN d.view IS NULL THEN 1
@@ -666,7 +668,8 @@ CREATE VIEW weir.views AS
               LEFT JOIN weir.view_position d
                 ON d.view = v.view AND d.stream = p.stream AND d.topic = p.topic AND d.partition = p.partition
              WHERE p.stream = ANY (v.streams) AND p.partition >= 0) END AS progress,
-         v.error
+         v.error,
+         v.replaces
     FROM weir.view_def v;
 COMMENT ON VIEW weir.views IS 'continuous views: state, strategy, definition, last error';
 GRANT SELECT ON weir.views TO PUBLIC;
@@ -767,7 +770,7 @@ GRANT SELECT ON weir.streams, weir.stat_streams, weir.stat_views, weir.dead_lett
 
 CREATE FUNCTION weir.wait(stream regclass DEFAULT NULL, timeout interval DEFAULT '30 s') RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'weir_wait';
-COMMENT ON FUNCTION weir.wait(regclass, interval) IS 'returns when all that the topics held at the call is in the continuous views; raises 57014 after the timeout, 55000 if a stream or view stands still';
+COMMENT ON FUNCTION weir.wait(regclass, interval) IS 'returns when all that the topics held at the call is in the continuous views (of a view: in this one, and weir.replace has done its work); raises 57014 after the timeout, 55000 if a stream or view stands still';
 
 CREATE FUNCTION weir.pause(relation regclass) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'weir_pause';

@@ -129,6 +129,7 @@ weir_relink_trigger(PG_FUNCTION_ARGS)
 
 		link_relations(oid_field(trigger, "query"), view, DEPENDENCY_INTERNAL);
 		link_relations(oid_field(trigger, "state"), view, DEPENDENCY_INTERNAL);
+		link_relations(view, oid_field(trigger, "replaces"), DEPENDENCY_AUTO);
 	}
 	else if (strcmp(table, "stream_def") == 0)
 	{
@@ -187,6 +188,7 @@ weir_relink_missing(void)
 	n = link_rows("SELECT w.child, w.parent, w.type FROM ("
 				  "SELECT query::oid AS child, view::oid AS parent, 'i'::\"char\" AS type FROM weir.view_def"
 				  " UNION ALL SELECT state::oid, view::oid, 'i' FROM weir.view_def WHERE state IS NOT NULL"
+				  " UNION ALL SELECT view::oid, replaces::oid, 'a' FROM weir.view_def WHERE replaces IS NOT NULL"
 				  " UNION ALL SELECT \"rows\"::oid, stream::oid, 'a' FROM weir.stream_def"
 				  " UNION ALL SELECT s.segment::oid, h.inhparent, 'a' FROM weir.segment s JOIN pg_inherits h ON h.inhrelid = s.segment) w"
 				  " WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = w.child"

@@ -36,6 +36,8 @@ typedef struct View
 	int64		join_shift;		/* how far behind it they close, microseconds */
 	bool		at_once;		/* weir.unmatched = 'at once' */
 	List	   *detached_inserts;	/* of Oid: streams whose INSERTed rows the view does not follow now */
+	Oid			replaces;		/* weir.replace: the view whose place it will take, or InvalidOid */
+	bool		from_topic;		/* made with weir.start = 'earliest' */
 	ViewStatus	status;
 	char	   *error;
 } View;

@@ -26,6 +26,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/replace.h"
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -276,6 +277,8 @@ weir_view_alter(View *view, List *defs, bool reset)
 		forget_rows(view);
 	else if (options.keep)
 		weir_view_index_age(view);
+	if (weir_replace_pending(view->relid))
+		weir_view_alter(weir_replace_pending(view->relid), defs, reset);
 }
 
 /* The definition and the states follow the owner of the view's table. */

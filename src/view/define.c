@@ -297,10 +297,10 @@ static void
 insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
-	Oid			types[14] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID};
-	Datum		values[14];
-	char		nulls[14];
+	Oid			types[15] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID, TEXTOID};
+	Datum		values[15];
+	char		nulls[15];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -323,10 +323,12 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[12] = BoolGetDatum(shape->closes);
 	values[13] = Int64GetDatum(shape->join_shift);
 	nulls[13] = shape->joins ? ' ' : 'n';
+	values[14] = options->start ? CStringGetTextDatum(options->start) : (Datum) 0;
+	nulls[14] = options->start ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, join_shift)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14)",
-							  14, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, join_shift, start)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15)",
+							  15, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 
@@ -374,11 +376,28 @@ weir_view_fill(View *view, const char *qual)
 	return rows;
 }
 
-/* weir.start on a view: it reads the topics from their beginning, beside its streams, until it has caught up. */
+/*
+ * weir.start on a view: it reads the topics from their beginning, beside its streams, until it has caught up. Rows that were
+ * INSERTed are in no topic: those that are kept.
+ */
 static void
 detach_to_beginning(View *view)
 {
 	CatalogScope scope;
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		Delta	   *delta;
+
+		if (!stream->keeps_rows)
+			continue;
+		delta = weir_segments_read(stream, WEIR_COL_PARTITION " = -1");
+		if (delta->nrows > 0)
+			(void) weir_view_apply(view, delta);
+		weir_delta_free(delta);
+	}
 
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("INSERT INTO weir.view_position (view, stream, topic, partition, next_offset)"

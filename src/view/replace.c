@@ -2,12 +2,15 @@
  * replace.c
  *	  weir.replace(view, query): another query for a view that stays.
  *
- * In one transaction a second view is made and filled beside the old one, as CREATE does it;
- * then the old table gets the columns of the new query, the difference of the rows, and the second
+ * A second view is made and filled beside the old one, as CREATE does it; then the second takes the place of
+ * the first: the old table gets the columns of the new query, the difference of the rows, and the second
  * view's definition, states and positions. The second view is dropped. The table stays the
  * same for all that depends on it: triggers, indexes, grants, comments, ordinary views, foreign keys, views above.
  *
- * Locks: Share on the streams from the beginning, so nothing arrives; readers are kept out only from the change of the
+ * From the kept rows all is one transaction of the session. From the topic (replace_topic.c) the session only makes the
+ * second view, the workers fill it, and the first worker lets it take the place.
+ *
+ * Locks: Share on the streams, so nothing arrives; readers are kept out only from the change of the
  * columns on (AccessExclusive, if columns come or go) until commit, and see the old rows or the new ones.
  */
 #include "postgres.h"
@@ -34,22 +37,13 @@
 #include "utils/ruleutils.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/replace.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
 PG_FUNCTION_INFO_V1(weir_replace);
-
-typedef struct Replace
-{
-	View	   *view;			/* the one that stays */
-	char	   *table;			/* its name */
-	View	   *beside;
-	List	   *kept;			/* of char *: columns of both, in the table's order */
-	List	   *added;			/* of char *: columns of the new query only */
-	List	   *dropped;		/* of char *: columns of the table only */
-} Replace;
 
 /* --- the query ------------------------------------------------------------------- */
 
@@ -111,23 +105,28 @@ count_columns(Oid relid)
 	return n;
 }
 
-/* Which columns stay, come and go. Those that the user added to the table stay his. */
-static void
-compare_columns(Replace *replace, Query *query)
+/* weir_replace_compare tells which columns stay, come and go. Those that the user added to the table stay his. */
+void
+weir_replace_compare(Replace *replace, Query *query)
 {
 	Relation	rel = table_open(replace->view->relid, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	int			nmine = count_columns(replace->view->query_relid);
+	char	   *others = NULL;	/* a column of the user's own */
 	ListCell   *lc;
 
-	for (int i = 0; i < desc->natts && nmine > 0; i++)
+	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		TargetEntry *tle;
 
 		if (att->attisdropped)
 			continue;
-		nmine--;
+		if (nmine-- <= 0)
+		{
+			others = NameStr(att->attname);
+			break;
+		}
 		tle = find_target(query, NameStr(att->attname));
 		if (tle)
 		{
@@ -148,6 +147,12 @@ compare_columns(Replace *replace, Query *query)
 		if (!there)
 			replace->added = lappend(replace->added, tle->resname);
 	}
+	if (others && replace->added)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s cannot get column \"%s\"", replace->view->name, (char *) linitial(replace->added)),
+				 errdetail("Column \"%s\", which is not of its query, stands where the query's columns would go on.", others),
+				 errhint("ALTER TABLE %s DROP COLUMN %s, and add it again afterwards.", replace->view->name, quote_identifier(others))));
 	table_close(rel, NoLock);
 }
 
@@ -188,7 +193,7 @@ is_whole(View *view)
 
 /* As CREATE MATERIALIZED VIEW would make it, with the old one's options, for its owner. */
 static void
-make_beside(Replace *replace, Query *query, const char *text)
+make_beside(Replace *replace, Query *query, const char *text, char *name, char *start)
 {
 	View	   *view = replace->view;
 	CreateTableAsStmt *stmt = makeNode(CreateTableAsStmt);
@@ -198,8 +203,7 @@ make_beside(Replace *replace, Query *query, const char *text)
 	stmt->query = (Node *) query;
 	stmt->objtype = OBJECT_MATVIEW;
 	stmt->into = makeNode(IntoClause);
-	stmt->into->rel = makeRangeVar(get_namespace_name(get_rel_namespace(view->relid)),
-								   psprintf("weir_replace_%u", view->relid), -1);
+	stmt->into->rel = makeRangeVar(get_namespace_name(get_rel_namespace(view->relid)), name, -1);
 	weir_options_view_defaults(&options);
 	options.continuous = true;
 	options.emit = view->emit;
@@ -207,16 +211,39 @@ make_beside(Replace *replace, Query *query, const char *text)
 	options.keep = view->keep;
 	if (view->at_once)
 		options.unmatched = "at once";
+	options.start = start;
 	options.shown_name = get_rel_name(view->relid);
 	made = weir_view_create(stmt, &options, text, NULL);
 	CommandCounterIncrement();
 	replace->beside = weir_view_require(made.objectId);
-	if (!is_whole(replace->beside))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("kept rows cannot tell what continuous view %s would hold", view->name),
-				 errdetail("Rows that it has counted are no longer kept (weir.keep of the stream)."),
-				 errhint("Create a second view with weir.start = 'earliest', and rename it when it has caught up.")));
+}
+
+/* Could the streams be read again from their topics? */
+static bool
+has_topics(View *view)
+{
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		if (weir_stream_require(lfirst_oid(lc))->server == NULL)
+			return false;
+	}
+	return view->upstreams == NIL;
+}
+
+static void
+check_whole(Replace *replace)
+{
+	if (is_whole(replace->beside))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("kept rows cannot tell what continuous view %s would hold", replace->view->name),
+			 errdetail("Rows that it has counted are no longer kept (weir.keep of the stream)."),
+			 has_topics(replace->beside) ?
+			 errhint("weir.replace(..., start => 'earliest') builds it from what the topic still has, while the old one goes on.") :
+			 errhint("Create another view, which begins with the rows that are kept.")));
 }
 
 /* --- the table --------------------------------------------------------------------------- */
@@ -226,7 +253,7 @@ change_columns(Replace *replace)
 {
 	StringInfoData sql;
 	ListCell   *lc;
-	CatalogScope scope;
+	ViewScope	scope;
 
 	initStringInfo(&sql);
 	foreach(lc, replace->dropped)
@@ -245,9 +272,12 @@ change_columns(Replace *replace)
 	}
 	if (sql.len == 0)
 		return;
-	weir_catalog_open(&scope);
+	weir_view_scope_open(replace->view, &scope);	/* a domain's check is run */
+	weir_view_scope_pin();
+	SPI_connect();
 	weir_view_alter_columns(sql.data, replace->table);
-	weir_catalog_close(&scope);
+	SPI_finish();
+	weir_view_scope_close(&scope);
 	CommandCounterIncrement();
 }
 
@@ -422,7 +452,7 @@ take_over(Replace *replace)
 {
 	Oid			view = replace->view->relid;
 	Oid			beside = replace->beside->relid;
-	static const char *const tables[] = {"view_close", "view_position", "view_behind"};
+	static const char *const tables[] = {"view_close", "view_position", "view_behind", "dead_letter", "late_row"};
 	CatalogScope scope;
 
 	hand_over(replace->view->query_relid, view, InvalidOid);
@@ -434,7 +464,7 @@ take_over(Replace *replace)
 	(void) weir_catalog_exec("WITH n AS (DELETE FROM weir.view_def WHERE view = %u RETURNING *)"
 							 " UPDATE weir.view_def v SET query = n.query, state = n.state, streams = n.streams, strategy = n.strategy,"
 							 " lateness = n.lateness, keep_column = n.keep_column, settings = n.settings, since = n.since,"
-							 " join_reach = n.join_reach, join_shift = n.join_shift, closes = n.closes, status = 'running', error = NULL"
+							 " join_reach = n.join_reach, join_shift = n.join_shift, closes = n.closes, start = coalesce(n.start, v.start), status = 'running', error = NULL"
 							 " FROM n WHERE v.view = %u", beside, view);
 	for (int i = 0; i < lengthof(tables); i++)
 	{
@@ -470,9 +500,9 @@ reads_walker(Node *node, Oid *relid)
 	return expression_tree_walker(node, reads_walker, relid);
 }
 
-/* Views that this one stood for its query in; they are built anew after it. */
-static List *
-inlined_above(View *view)
+/* weir_replace_inlined: views that this one stands for its query in; they are built anew after it. */
+List *
+weir_replace_inlined(View *view)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -489,12 +519,14 @@ inlined_above(View *view)
 	return result;
 }
 
-static void
-check_kind(Replace *replace, List *inlined)
+/* weir_replace_check_kind raises if views that read the old one could not read the new one in its place. */
+void
+weir_replace_check_kind(Replace *replace)
 {
 	bool		was = weir_view_is_inlined(replace->view);
 
-	if ((inlined || weir_view_oids_above(replace->view->relid)) && was != weir_view_is_inlined(replace->beside))
+	if ((weir_replace_inlined(replace->view) || weir_view_oids_above(replace->view->relid)) &&
+		was != weir_view_is_inlined(replace->beside))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("continuous view %s would become another kind of source for the views that read it", replace->view->name),
@@ -504,10 +536,15 @@ check_kind(Replace *replace, List *inlined)
 
 /* --- all together -------------------------------------------------------------------------------- */
 
-static void
-check_replaceable(View *view)
+/* weir_replace_check raises if a view cannot have another query at all. */
+void
+weir_replace_check(View *view)
 {
-	weir_check_owner(view->relid);
+	if (OidIsValid(view->replaces))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous view %s is about to take the place of %s", view->name, weir_relation_name(view->replaces)),
+				 errhint("weir.replace that one again.")));
 	if (weir_view_is_final(view) && weir_view_oids_above(view->relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -520,41 +557,89 @@ check_replaceable(View *view)
 				 errhint("Drop it and create it again.")));
 }
 
-/* weir.replace(view regclass, query text) → void */
+/* weir_replace_take_place: the view beside, which is complete, becomes the view. */
+void
+weir_replace_take_place(Replace *replace, bool guarded)
+{
+	List	   *inlined = weir_replace_inlined(replace->view);
+	ListCell   *lc;
+
+	weir_replace_check_kind(replace);
+	change_columns(replace);
+	change_rows(replace);
+	take_over(replace);
+	weir_cascade_run(guarded);
+	foreach(lc, inlined)
+		weir_view_refresh(weir_view_require(lfirst_oid(lc)), false);
+}
+
+/* Analyses the query as the view's owner and makes the view beside. */
+static void
+prepare(Replace *replace, const char *definition, char *start)
+{
+	Query	   *query;
+	char	   *name = start ? weir_replace_name(replace->view) : psprintf("weir_replace_%u", replace->view->relid);
+	Oid			save_userid;
+	int			save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(replace->view->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	query = analyse(definition);
+	if (reads_walker((Node *) query, &replace->view->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the new query of continuous view %s reads the view itself", replace->view->name)));
+	weir_replace_compare(replace, query);
+	order_columns(replace, query);
+	make_beside(replace, query, definition, name, start);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+/* Where the rows come from: the argument, else as when the view was made. NULL: the kept rows. */
+static char *
+start_of(FunctionCallInfo fcinfo, View *view)
+{
+	char	   *start;
+
+	if (PG_ARGISNULL(2))
+		return view->from_topic ? "earliest" : NULL;
+	start = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (strcmp(start, "kept") == 0)
+		return NULL;
+	if (strcmp(start, "earliest") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid start for weir.replace: \"%s\"", start),
+				 errhint("'earliest' reads the topic from its beginning, 'kept' the rows that the stream keeps.")));
+	return start;
+}
+
+/* weir.replace(view regclass, query text, start text) → void */
 Datum
 weir_replace(PG_FUNCTION_ARGS)
 {
-	char	   *definition = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Replace		replace = {weir_view_require(PG_GETARG_OID(0))};
-	Query	   *query;
-	List	   *inlined;
-	Oid			save_userid;
-	int			save_sec_context;
-	ListCell   *lc;
+	Replace		replace = {0};
+	char	   *start;
 
-	check_replaceable(replace.view);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("view and query must not be null")));
+	replace.view = weir_view_require(PG_GETARG_OID(0));
+	weir_check_owner(replace.view->relid);
 	weir_view_lock_streams(weir_view_base_streams(replace.view));
 	LockRelationOid(replace.view->relid, ExclusiveLock);
 	replace.view = weir_view_require(replace.view->relid);
 	replace.table = weir_relation_name(replace.view->relid);
-	inlined = inlined_above(replace.view);
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(replace.view->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	query = analyse(definition);
-	if (reads_walker((Node *) query, &replace.view->relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the new query of continuous view %s reads the view itself", replace.view->name)));
-	compare_columns(&replace, query);
-	order_columns(&replace, query);
-	make_beside(&replace, query, definition);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	check_kind(&replace, inlined);
-	change_columns(&replace);
-	change_rows(&replace);
-	take_over(&replace);
-	weir_cascade_run(false);
-	foreach(lc, inlined)
-		weir_view_refresh(weir_view_require(lfirst_oid(lc)), false);
+	start = start_of(fcinfo, replace.view);
+	weir_replace_check(replace.view);
+	weir_replace_give_up(replace.view);
+	prepare(&replace, text_to_cstring(PG_GETARG_TEXT_PP(1)), start);
+	if (start)
+		weir_replace_begin(&replace);
+	else
+	{
+		check_whole(&replace);
+		weir_replace_take_place(&replace, false);
+	}
 	PG_RETURN_VOID();
 }

@@ -279,6 +279,8 @@ work_on_view(CatchUp *catch_up, Stream *stream, ViewWork *work)
 		if (behind->attach || behind->reached > behind->detached->next_offset)
 			weir_position_move_view(stream->relid, behind->detached, behind->reached,
 									behind->stream_time, behind->attach);
+		if (behind->attach && OidIsValid(view->replaces))
+			weir_catalog_changed(); /* it may take its place now: swapper.c */
 	}
 }
 

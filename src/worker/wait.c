@@ -11,6 +11,9 @@
  * later requests cannot move them. Positions pass holes in the log, since
  * workers move them to the end that the broker tells.
  *
+ * Of a view its streams are waited for, and then until no other is about to take its place (weir.replace from
+ * the topic). Whoever waits for a stream does not wait for such a one: it is nobody's view yet.
+ *
  * Sleeps on the database's condition variable; every commit of a batch,
  * every answer and every catalog change broadcasts it.
  */
@@ -27,6 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "view/replace.h"
 #include "worker/shared.h"
 
 PG_FUNCTION_INFO_V1(weir_wait);
@@ -61,7 +65,7 @@ check_standing(Stream *stream)
 	{
 		View	   *view = weir_view_get(lfirst_oid(lc));
 
-		if (view == NULL || view->status == VIEW_RUNNING)
+		if (view == NULL || view->status == VIEW_RUNNING || OidIsValid(view->replaces))
 			continue;
 		if (view->status == VIEW_PAUSED)
 			ereport(ERROR,
@@ -107,7 +111,8 @@ views_caught_up(StreamWait *wait)
 	{
 		WaitTarget *target = lfirst(lc);
 		char	   *sql = psprintf("SELECT 1 FROM weir.view_position WHERE stream = %u AND topic = %s"
-								   " AND partition = %d AND next_offset < " INT64_FORMAT,
+								   " AND partition = %d AND next_offset < " INT64_FORMAT
+								   " AND view NOT IN (SELECT d.view FROM weir.view_def d WHERE d.replaces IS NOT NULL)",
 								   wait->stream, quote_literal_cstr(target->topic),
 								   target->partition, target->target);
 
@@ -136,6 +141,25 @@ stream_reached(StreamWait *wait, uint64 request)
 										   pg_atomic_read_u32(&weir_shared->nworkers),
 										   request, &wait->targets);
 	return wait->answered && positions_reached(wait) && views_caught_up(wait);
+}
+
+/* Is nothing about to take the place of this view? Raises if that has failed. */
+static bool
+replaced(Oid view)
+{
+	View	   *beside = weir_replace_pending(view);
+
+	if (beside == NULL)
+		return true;
+	if (beside->status == VIEW_RUNNING)
+		return false;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("view %s is %s and cannot take the place of %s", beside->name,
+					beside->status == VIEW_PAUSED ? "paused" : "failed", weir_relation_name(view)),
+			 beside->error ? errdetail("%s", beside->error) : 0,
+			 errhint("SELECT weir.resume('%s') tries again, DROP MATERIALIZED VIEW %s gives it up.",
+					 beside->name, beside->name)));
 }
 
 static int
@@ -189,6 +213,28 @@ raise_timeout(StreamWait *wait)
 			 errhint("SELECT * FROM weir.streams; SELECT * FROM weir.stat_streams; show what is going on.")));
 }
 
+static void
+raise_replace_timeout(Oid view)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("timeout while waiting for the new query of continuous view %s", weir_relation_name(view)),
+			 errhint("SELECT * FROM weir.views WHERE replaces = '%s'::regclass; shows how far it is.", weir_relation_name(view))));
+}
+
+/* Sleeps until something has moved; false: the time is up. */
+static bool
+sleep_on(Hub *hub, TimestampTz deadline)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	CHECK_FOR_INTERRUPTS();
+	if (ms <= 0)
+		return false;
+	ConditionVariableTimedSleep(&hub->progress, ms, PG_WAIT_EXTENSION);
+	return true;
+}
+
 static TimestampTz
 deadline_of(Interval *timeout)
 {
@@ -197,7 +243,7 @@ deadline_of(Interval *timeout)
 												   IntervalPGetDatum(timeout)));
 }
 
-/* weir.wait(stream regclass, timeout interval) → void */
+/* weir.wait(stream or view regclass, timeout interval) → void */
 Datum
 weir_wait(PG_FUNCTION_ARGS)
 {
@@ -205,13 +251,17 @@ weir_wait(PG_FUNCTION_ARGS)
 	TimestampTz deadline;
 	Hub		   *hub;
 	uint64		request;
+	Oid			view = InvalidOid;
 	ListCell   *lc;
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("timeout must not be null")));
 	deadline = deadline_of(PG_GETARG_INTERVAL_P(1));
+	if (!PG_ARGISNULL(0) && weir_view_get(PG_GETARG_OID(0)))
+		view = PG_GETARG_OID(0);
 	foreach(lc, PG_ARGISNULL(0) ? weir_stream_oids() :
+			OidIsValid(view) ? weir_view_base_streams(weir_view_require(view)) :
 			list_make1_oid(weir_stream_require(PG_GETARG_OID(0))->relid))
 	{
 		StreamWait *wait = palloc0(sizeof(StreamWait));
@@ -231,13 +281,14 @@ weir_wait(PG_FUNCTION_ARGS)
 
 		while (!stream_reached(wait, request))
 		{
-			long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-			CHECK_FOR_INTERRUPTS();
-			if (ms <= 0)
+			if (!sleep_on(hub, deadline))
 				raise_timeout(wait);
-			ConditionVariableTimedSleep(&hub->progress, ms, PG_WAIT_EXTENSION);
 		}
+	}
+	while (OidIsValid(view) && !replaced(view))
+	{
+		if (!sleep_on(hub, deadline))
+			raise_replace_timeout(view);
 	}
 	ConditionVariableCancelSleep();
 	PG_RETURN_VOID();

@@ -390,6 +390,7 @@ wait_for_work(void)
 		earliest(&next, weir_replay_next_time(reader->refetch));
 	}
 	earliest(&next, weir_closer_next_time());
+	earliest(&next, weir_swapper_next_time());
 	if (next != 0)
 		timeout = weir_worker_ms_until(next);
 	if (set != NULL && worker.fds_changed)
@@ -469,6 +470,7 @@ work(void)
 		answer_requests();		/* behind it: a reader may just have been opened */
 		run_maintenance();
 		weir_closer_run();
+		weir_swapper_run();
 		if (!worker.reload && !ShutdownRequestPending)
 			wait_for_work();
 	}

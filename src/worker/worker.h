@@ -219,6 +219,10 @@ extern void weir_catch_up_close(Reader *reader);
 extern void weir_closer_run(void);
 extern TimestampTz weir_closer_next_time(void);
 
+/* swapper.c */
+extern void weir_swapper_run(void);
+extern TimestampTz weir_swapper_next_time(void);
+
 /* refetch.c */
 extern void weir_refetch_run(Reader *reader);
 extern void weir_refetch_close(Reader *reader);
