@@ -9,6 +9,26 @@ CREATE SCHEMA weir;
 COMMENT ON SCHEMA weir IS 'weir: streaming queries. Functions and views of the extension';
 GRANT USAGE ON SCHEMA weir TO PUBLIC;
 
+-- weir.segmented: times by the number of their span, for PARTITION BY HASH (src/view/ring.c).
+DO $weir$
+DECLARE
+  kind record;
+BEGIN
+  FOR kind IN SELECT bits, type, name FROM pg_catalog.generate_series(24, 46) AS bits,
+    (VALUES ('timestamptz', 'ring'), ('timestamp', 'ring_utc')) AS t (type, name)
+  LOOP
+    EXECUTE pg_catalog.format($sql$CREATE FUNCTION weir.ring_%s(%s, bigint) RETURNS bigint
+      LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_ring_%1$s'$sql$, kind.bits, kind.type);
+    EXECUTE pg_catalog.format($sql$COMMENT ON FUNCTION weir.ring_%s(%s, bigint) IS 'internal: which slot of a segmented view a time belongs to'$sql$,
+      kind.bits, kind.type);
+    EXECUTE pg_catalog.format($sql$REVOKE ALL ON FUNCTION weir.ring_%s(%s, bigint) FROM PUBLIC$sql$, kind.bits, kind.type);
+    EXECUTE pg_catalog.format($sql$CREATE OPERATOR CLASS weir.%s_%s FOR TYPE %s USING hash AS OPERATOR 1 pg_catalog.=, FUNCTION 2 weir.ring_%2$s(%3$s, bigint)$sql$,
+      kind.name, kind.bits, kind.type);
+    EXECUTE pg_catalog.format($sql$COMMENT ON OPERATOR CLASS weir.%s_%s USING hash IS 'internal: partitions of segmented views'$sql$,
+      kind.name, kind.bits);
+  END LOOP;
+END $weir$;
+
 ----------------------------------------------------------------------
 -- Catalog: what weir remembers. No rights for users; the views below show it.
 ----------------------------------------------------------------------

@@ -76,6 +76,22 @@ weir_compat_owns_relation(Oid relid, Oid userid)
 #endif
 }
 
+/* 16 made the strategy of PARTITION BY an enum (19d8e2308bc). */
+static inline PartitionSpec *
+weir_compat_partition_by_hash(PartitionElem *column)
+{
+	PartitionSpec *spec = makeNode(PartitionSpec);
+
+#if PG_VERSION_NUM >= 160000
+	spec->strategy = PARTITION_STRATEGY_HASH;
+#else
+	spec->strategy = pstrdup("hash");
+#endif
+	spec->partParams = list_make1(column);
+	spec->location = -1;
+	return spec;
+}
+
 static inline Oid
 weir_compat_relation_owner(Oid relid)
 {

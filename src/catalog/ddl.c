@@ -92,7 +92,7 @@ is_stream(Oid relid)
 static bool
 is_view(Oid relid)
 {
-	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION &&
+	return OidIsValid(relid) && weir_view_relkind(get_rel_relkind(relid)) &&
 		weir_installed() && weir_view_get(relid) != NULL;
 }
 
@@ -714,7 +714,7 @@ weir_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub
 	{
 		char		kind = get_rel_relkind(object_id);
 
-		if (kind == RELKIND_RELATION &&
+		if (weir_view_relkind(kind) &&
 			get_rel_persistence(object_id) != RELPERSISTENCE_TEMP)
 		{
 			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);

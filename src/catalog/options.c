@@ -71,6 +71,7 @@ static const OptionDef view_options[] = {
 	{"keep", OPTION_SPAN, offsetof(WeirViewOptions, keep), NULL, NULL},
 	{"start", OPTION_START, offsetof(WeirViewOptions, start), NULL, NULL},
 	{"unmatched", OPTION_WORD, offsetof(WeirViewOptions, unmatched), "at close", words_unmatched},
+	{"segmented", OPTION_FLAG, offsetof(WeirViewOptions, segmented), NULL, NULL},
 	{NULL}
 };
 

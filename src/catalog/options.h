@@ -36,6 +36,7 @@ typedef struct WeirViewOptions
 	Interval   *keep;			/* NULL: for ever */
 	char	   *start;			/* NULL: not given */
 	char	   *unmatched;		/* 'at close' (default) | 'at once' */
+	bool		segmented;		/* the table is a ring of partitions (view/ring.h) */
 	const char *shown_name;		/* no option: the view's name in messages, if not its own */
 } WeirViewOptions;
 

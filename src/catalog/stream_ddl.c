@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/ring.h"
 #include "worker/shared.h"
 
 /* How long CREATE TABLE waits for a broker that may be down. */
@@ -616,6 +617,25 @@ dissolve_view(Oid relid)
 					  " END $weir$", relid, quote_literal_cstr(name));
 }
 
+/* A segmented view's table is partitioned by an operator class of the extension: CASCADE would take its rows. */
+static void
+refuse_segmented(List *views)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		View	   *view = weir_view_get(lfirst_oid(lc));
+
+		if (view && weir_ring_is(view->relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot drop extension weir: the rows of continuous view %s would go with it", view->name),
+					 errdetail("The view is segmented (weir.segmented): its partitions need the extension."),
+					 errhint("DROP MATERIALIZED VIEW it first; CREATE TABLE ... AS TABLE %s keeps its rows.", view->name)));
+	}
+}
+
 void
 weir_extension_dissolve(void)
 {
@@ -624,6 +644,7 @@ weir_extension_dissolve(void)
 	CatalogScope scope;
 	ListCell   *lc;
 
+	refuse_segmented(views);
 	weir_catalog_open(&scope);
 	foreach(lc, views)
 		dissolve_view(lfirst_oid(lc));

@@ -6,6 +6,7 @@
 #define WEIR_VIEW_H
 
 #include "weir.h"
+#include "catalog/pg_class.h"
 #include "utils/timestamp.h"
 
 typedef enum ViewStatus
@@ -43,6 +44,13 @@ typedef struct View
 } View;
 
 extern const char *const weir_view_setting_names[4];
+
+/* May a relation of this kind be a continuous view? It is partitioned with weir.segmented. */
+static inline bool
+weir_view_relkind(char relkind)
+{
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
 
 /* As weir_stream_get / weir_stream_require. */
 extern View *weir_view_get(Oid relid);

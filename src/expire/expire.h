@@ -53,6 +53,19 @@ extern bool weir_expire_views_reload(void);
 extern void weir_expire_views_told(void);
 extern TimestampTz weir_expire_views_run(void);
 
+/*
+ * ring.c: a table that is a ring of slots. Does what is due by a limit, at most so many rows of it one by one. Returns how many rows
+ * (or slots) went; *locked: a slot is full of rows that are due, and somebody reads it; not patient: its rows are deleted
+ * then, if the slot is needed again soon.
+ */
+extern uint64 weir_expire_ring(Oid table, int column, TimestampTz limit, int piece, bool patient, bool *locked);
+
+/* The time up to which there is nothing more to do in a ring that was looked at with this limit. */
+extern TimestampTz weir_expire_ring_rest(Oid table, TimestampTz limit);
+
+/* Deletes at most so many rows of a table, oldest first; slot: only those in this partition, or InvalidOid. */
+extern uint64 weir_expire_piece(Oid table, Oid slot, int column, const char *due, int piece);
+
 /* The expirer's work, in a process that worker.c has set up; returns when it is to end. */
 extern void weir_expirer_run(void);
 

@@ -10,6 +10,8 @@
  * A piece runs as the view's owner, with the view's settings; users' DELETE triggers and foreign keys see it. The states of
  * groups go with their rows. Views of sessions and views that other views read are left to their batches. If it raises, the view is left alone for a while and the error shown in the log.
  *
+ * A segmented view (weir.segmented) loses whole slots instead: ring.c.
+ *
  * How old is too old: behind the highest stream time that a committed batch of the view told, or that positions and kept
  * rows of its streams know; but nothing goes that a view above still has to close, and views above follow in the same
  * transaction. Locks: RowExclusive on the streams below and the view, tried only. Memory: worker.cxt for one entry per view.
@@ -30,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/ring.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 #include "worker/shared.h"
@@ -37,6 +40,7 @@
 
 #define PIECE_ROWS	10000		/* some 10 ms */
 #define LOCKED_MS	500			/* the view is locked, by REFRESH or DROP */
+#define PATIENCE_MS	10000		/* so long a slot that is needed again soon is tried, before its rows are deleted */
 #define BACKOFF_MIN	1000		/* ms until a view whose rows could not be deleted is tried again */
 #define BACKOFF_MAX	60000
 
@@ -45,8 +49,11 @@ typedef struct ExpiringView
 	Oid			relid;
 	bool		seen;
 	TimestampTz look_at;		/* 0: when told */
-	TimestampTz emptied;		/* nothing older is there; DT_NOBEGIN: not known */
-	bool		known;			/* the next two are */
+	TimestampTz emptied;		/* nothing older is there, or due; DT_NOBEGIN: not known */
+	bool		locked;			/* readers are in a slot that is due, */
+	TimestampTz locked_since;	/* 0: not so */
+	bool		known;			/* the next three are */
+	bool		ring;			/* the table is (view/ring.h) */
 	bool		sessions;		/* a view of sessions */
 	int			state_key;		/* number of the column in the states' table; 0: none */
 	int			backoff;		/* ms */
@@ -147,13 +154,27 @@ weir_expire_views_told(void)
 static uint64
 delete_piece(Oid relid, int column, TimestampTz emptied, TimestampTz limit)
 {
-	char	   *name = weir_relation_name(relid);
 	char	   *due = weir_age_condition(relid, column, "<=", limit);
 
 	if (emptied != DT_NOBEGIN)
 		due = psprintf("%s AND %s", due, weir_age_condition(relid, column, ">=", emptied));
-	return weir_catalog_exec("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM %s WHERE %s ORDER BY %s LIMIT %d))",
-							 name, name, due, quote_identifier(get_attname(relid, weir_live_column(relid, column), false)), PIECE_ROWS);
+	return weir_expire_piece(relid, InvalidOid, column, due, PIECE_ROWS);
+}
+
+/* Readers in a slot are waited for only so long. */
+static bool
+is_patient(ExpiringView *entry)
+{
+	return entry->locked_since == 0 ||
+		!TimestampDifferenceExceeds(entry->locked_since, GetCurrentTimestamp(), PATIENCE_MS);
+}
+
+/* The same of the view's table or of its states' table, whichever way it is stored. */
+static uint64
+delete_some(Oid relid, int column, TimestampTz limit, ExpiringView *entry)
+{
+	return weir_ring_is(relid) ? weir_expire_ring(relid, column, limit, PIECE_ROWS, is_patient(entry), &entry->locked) :
+		delete_piece(relid, column, entry->ring ? DT_NOBEGIN : entry->emptied, limit);
 }
 
 /* What has to be known of the definition, once per change of the catalog. */
@@ -166,6 +187,7 @@ learn(View *view, int column, ExpiringView *entry)
 		return;
 	shape = weir_view_shape(view);
 	entry->sessions = shape->session != NULL;
+	entry->ring = weir_ring_is(view->relid);
 	entry->state_key = OidIsValid(view->state_relid) && !weir_view_is_final(view) ? weir_state_key(shape, column) : 0;
 	entry->known = true;
 }
@@ -183,17 +205,17 @@ delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 	if (TIMESTAMP_NOT_FINITE(stream_time))
 		return 0;
 	limit = Min(weir_view_keep_limit(view, stream_time), weir_close_needs_from(view->relid));
-	if (limit == DT_NOBEGIN)
+	if (limit == DT_NOBEGIN || (entry->ring && limit <= entry->emptied))
 		return 0;
-	deleted = delete_piece(view->relid, column, entry->emptied, limit);
+	deleted = delete_some(view->relid, column, limit, entry);
 	if (deleted > 0)
 		weir_segments_missing(view->relid, limit + 1);	/* views above cannot be made anew from it */
 	if (entry->state_key > 0 && deleted < PIECE_ROWS)
-		deleted = Max(deleted, delete_piece(view->state_relid, entry->state_key, entry->emptied, limit));
+		deleted = Max(deleted, delete_some(view->state_relid, entry->state_key, limit, entry));
 	if (deleted > 0)
 		weir_segments_missing(view->relid, limit + 1);	/* views above, made later, cannot be made anew from it */
-	if (deleted < PIECE_ROWS)
-		entry->emptied = limit;
+	if (deleted < PIECE_ROWS && !entry->locked)
+		entry->emptied = entry->ring ? weir_expire_ring_rest(view->relid, limit) : limit;
 	return deleted;
 }
 
@@ -237,6 +259,7 @@ look_body(void *arg)
 		return true;
 	view = weir_view_get(entry->relid);
 	entry->look_at = 0;
+	entry->locked = false;
 	if (view == NULL || view->keep == NULL || view->keep_column == NULL || !weir_span_is_positive(view->keep))
 		return true;
 	foreach(lc, view->streams)
@@ -256,6 +279,12 @@ look_body(void *arg)
 	weir_cascade_run(true);
 	if (deleted >= PIECE_ROWS)
 		entry->look_at = GetCurrentTimestamp();
+	if (!entry->locked)
+		entry->locked_since = 0;
+	else if (entry->locked_since == 0)
+		entry->locked_since = GetCurrentTimestamp();
+	if (entry->locked && entry->look_at == 0)
+		entry->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_MS);
 	return true;
 }
 

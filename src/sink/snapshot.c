@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "catalog/catalog.h"
 #include "catalog/stream.h"
+#include "catalog/view.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -30,6 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "view/ring.h"
 
 PG_FUNCTION_INFO_V1(weir_snapshot);
 
@@ -106,6 +108,23 @@ publish_contents(Relation rel, Trigger *trigger)
 	return n;
 }
 
+/* A segmented view's rows are in its slots, each with a clone of the trigger. */
+static int64
+publish_slots(Oid view, const char *trigger)
+{
+	int64		n = 0;
+	ListCell   *lc;
+
+	foreach(lc, weir_ring_slots(view))
+	{
+		Relation	slot = table_open(lfirst_oid(lc), AccessShareLock);
+
+		n += publish_contents(slot, find_trigger(slot, trigger));
+		table_close(slot, NoLock);
+	}
+	return n;
+}
+
 Datum
 weir_snapshot(PG_FUNCTION_ARGS)
 {
@@ -116,12 +135,18 @@ weir_snapshot(PG_FUNCTION_ARGS)
 	weir_check_owner(relid);
 	PreventCommandIfReadOnly("weir.snapshot()");
 	rel = table_open(relid, ShareLock);
-	if (rel->rd_rel->relkind != RELKIND_RELATION || weir_stream_get(relid) != NULL)
+	if ((rel->rd_rel->relkind != RELKIND_RELATION && weir_view_get(relid) == NULL) || weir_stream_get(relid) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("weir.snapshot works on tables and continuous views, not on \"%s\"",
 						RelationGetRelationName(rel))));
-	n = publish_contents(rel, find_trigger(rel, NameStr(*PG_GETARG_NAME(1))));
+	if (weir_ring_is(relid))
+	{
+		(void) find_trigger(rel, NameStr(*PG_GETARG_NAME(1)));
+		n = publish_slots(relid, NameStr(*PG_GETARG_NAME(1)));
+	}
+	else
+		n = publish_contents(rel, find_trigger(rel, NameStr(*PG_GETARG_NAME(1))));
 	table_close(rel, NoLock);
 	PG_RETURN_INT64(n);
 }

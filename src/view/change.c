@@ -27,6 +27,7 @@
 #include "view/close.h"
 #include "view/define.h"
 #include "view/replace.h"
+#include "view/ring.h"
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -281,6 +282,8 @@ weir_view_alter(View *view, List *defs, bool reset)
 		weir_view_alter(weir_replace_pending(view->relid), defs, reset);
 }
 
+static void follow_owner_slots(Oid relid, Oid owner);
+
 /* The definition and the states follow the owner of the view's table. */
 static void
 follow_owner(Oid relid, Oid owner)
@@ -295,6 +298,19 @@ follow_owner(Oid relid, Oid owner)
 	relation_close(rel, NoLock);
 	if (differs)
 		ATExecChangeOwner(relid, owner, true, AccessExclusiveLock);
+	follow_owner_slots(relid, owner);
+}
+
+/* ALTER TABLE ... OWNER does not go on to partitions. */
+static void
+follow_owner_slots(Oid relid, Oid owner)
+{
+	ListCell   *lc;
+
+	if (!weir_ring_is(relid))
+		return;
+	foreach(lc, weir_ring_slots(relid))
+		follow_owner(lfirst_oid(lc), owner);
 }
 
 static bool columns_change = false;	/* weir.replace: the query that they fit comes later */
@@ -332,6 +348,7 @@ weir_view_after_alter(View *view, AlterTableStmt *stmt)
 	weir_catalog_open(&scope);
 	follow_owner(view->query_relid, owner);
 	follow_owner(view->state_relid, owner);
+	follow_owner_slots(view->relid, owner);
 	weir_catalog_close(&scope);
 	CommandCounterIncrement();
 	weir_cache_forget();

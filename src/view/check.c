@@ -65,7 +65,7 @@ rte_has_stream(RangeTblEntry *rte)
 		return strncmp(rte->enrname, WEIR_DELTA_PREFIX, strlen(WEIR_DELTA_PREFIX)) == 0;
 	if (rte->rtekind != RTE_RELATION || !rte->inFromCl)
 		return false;			/* OLD and NEW of a stored view are not in its FROM */
-	if (rte->relkind == RELKIND_RELATION)
+	if (weir_view_relkind(rte->relkind))
 	{
 		view = weir_view_get(rte->relid);
 		return view ? weir_view_is_inlined(view) && view->streams != NIL : weir_stream_get(rte->relid) != NULL;

@@ -45,6 +45,7 @@
 #include "view/define.h"
 #include "view/join.h"
 #include "view/recompute.h"
+#include "view/ring.h"
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -98,27 +99,49 @@ with_fillfactor(List *options)
 				   makeDefElem("fillfactor", (Node *) makeInteger(UPDATED_FILLFACTOR), -1));
 }
 
+/* How a table is stored: of a segmented view it is the slots that are. */
+typedef struct Storage
+{
+	List	   *options;
+	char	   *tablespace;
+	char	   *access_method;
+} Storage;
+
 static ObjectAddress
-create_table(RangeVar *name, List *columns, List *options, Oid owner,
-			 char *tablespace, char *access_method)
+store_table(CreateStmt *create, Storage *storage, Oid owner)
 {
 	static char *namespaces[] = HEAP_RELOPT_NAMESPACES;
-	CreateStmt *create = makeNode(CreateStmt);
 	ObjectAddress address;
 	Datum		toast;
 
-	create->relation = name;
-	create->tableElts = columns;
-	create->options = options;
-	create->oncommit = ONCOMMIT_NOOP;
-	create->tablespacename = tablespace;
-	create->accessMethod = access_method;
+	create->options = storage->options;
+	create->tablespacename = storage->tablespace;
+	create->accessMethod = storage->access_method;
 	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
 	CommandCounterIncrement();
-	toast = transformRelOptions((Datum) 0, options, "toast",
+	toast = transformRelOptions((Datum) 0, storage->options, "toast",
 								weir_reloption_namespaces(namespaces), true, false);
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast, true);
 	NewRelationCreateToastTable(address.objectId, toast);
+	CommandCounterIncrement();
+	return address;
+}
+
+/* ring: NULL, or column is the number of the one that its slots go by; create_slots is for later. */
+static ObjectAddress
+create_table(RangeVar *name, List *columns, Storage *storage, Oid owner, RingPlan *ring, int column)
+{
+	CreateStmt *create = makeNode(CreateStmt);
+	ObjectAddress address;
+
+	create->relation = name;
+	create->tableElts = columns;
+	create->oncommit = ONCOMMIT_NOOP;
+	if (ring == NULL)
+		return store_table(create, storage, owner);
+	create->partspec = weir_ring_spec(ring, columns, column);
+	create->tablespacename = storage->tablespace;	/* that of indexes and the like, to come */
+	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
 	CommandCounterIncrement();
 	return address;
 }
@@ -144,10 +167,17 @@ result_names(ViewShape *shape, List *given)
 	return names;
 }
 
-static ObjectAddress
-create_result(IntoClause *into, ViewShape *shape, List *names)
+static Storage
+result_storage(IntoClause *into, ViewShape *shape)
 {
-	List	   *options = shape->grouped ? with_fillfactor(into->options) : into->options;
+	return (Storage) {shape->grouped ? with_fillfactor(into->options) : into->options,
+		into->tableSpaceName, into->accessMethod};
+}
+
+static ObjectAddress
+create_result(IntoClause *into, ViewShape *shape, List *names, RingPlan *ring)
+{
+	Storage		storage = result_storage(into, shape);
 
 	if (into->accessMethod && strcmp(into->accessMethod, WEIR_STREAM_AM) == 0)
 		ereport(ERROR,
@@ -156,8 +186,7 @@ create_result(IntoClause *into, ViewShape *shape, List *names)
 				 errhint("Leave out USING.")));
 	return create_table(copyObject(into->rel),
 						column_definitions(shape->query->targetList, names),
-						options, InvalidOid, into->tableSpaceName,
-						into->accessMethod ? into->accessMethod : NULL);
+						&storage, InvalidOid, ring, ring ? ring->column : 0);
 }
 
 /* weir.<kind>_<oid>, or the next free name: a restored database may hold any. */
@@ -169,6 +198,26 @@ own_name(const char *kind, Oid relid)
 	for (int i = 1; OidIsValid(get_relname_relid(name, weir_schema_oid())); i++)
 		name = psprintf("%s_%u_%d", kind, relid, i);
 	return makeRangeVar(pstrdup(WEIR_SCHEMA), name, -1);
+}
+
+static void
+protect_rows(Oid relid)
+{
+	(void) weir_catalog_exec("CREATE TRIGGER weir_refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+							 " ON %s FOR EACH STATEMENT EXECUTE FUNCTION weir.refuse_change()", weir_relation_name(relid));
+}
+
+/* The partitions of a segmented view's table; nobody but weir writes into them. Inside a catalog scope. */
+static void
+create_slots(ObjectAddress table, Storage *storage, Oid owner, RingPlan *ring)
+{
+	for (int i = 0; i < ring->nslots; i++)
+	{
+		Storage		mine = {list_copy_deep(storage->options), storage->tablespace, storage->access_method};
+		ObjectAddress slot = store_table(weir_ring_slot(ring, table.objectId, own_name("slot", table.objectId), i), &mine, owner);
+
+		protect_rows(slot.objectId);
+	}
 }
 
 static void
@@ -209,17 +258,23 @@ create_query_view(Query *query, List *names, ObjectAddress result, Oid owner)
 	return address;
 }
 
+/* States expire as the rows do; those of finals go when their window closes. */
 static Oid
-create_state_table(ViewShape *shape, ObjectAddress result, Oid owner)
+create_state_table(ViewShape *shape, ObjectAddress result, Oid owner, RingPlan *ring)
 {
+	Storage		storage = {with_fillfactor(NIL)};
 	ObjectAddress address;
 
 	if (shape->in_place)
 		return InvalidOid;
+	if (shape->finals)
+		ring = NULL;
 	address = create_table(own_name("state", result.objectId),
 						   column_definitions(shape->partial->targetList, NIL),
-						   with_fillfactor(NIL), owner, NULL, NULL);
+						   &storage, owner, ring, ring ? weir_state_key(shape, ring->column) : 0);
 	depend_internally(address, result);
+	if (ring)
+		create_slots(address, &storage, owner, ring);
 	return address.objectId;
 }
 
@@ -240,8 +295,7 @@ protect_table(Oid relid, List *keys, bool unique)
 	if (unique)
 		(void) weir_catalog_exec("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 								 name, keys ? columns.data : "(true)");
-	(void) weir_catalog_exec("CREATE TRIGGER weir_refuse_change BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
-							 " ON %s FOR EACH STATEMENT EXECUTE FUNCTION weir.refuse_change()", name);
+	protect_rows(relid);
 }
 
 static List *
@@ -476,14 +530,18 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	char	   *keep_column = weir_keep_column(shape, names, options->keep && weir_span_is_positive(options->keep));
 	Oid			owner = GetUserId();
 	Datum		settings = settings_array();	/* the user's: weir_catalog_open has its own */
-	ObjectAddress result = create_result(stmt->into, shape, names);
+	RingPlan   *ring = options->segmented ? weir_ring_plan(shape, options->keep, names, keep_column) : NULL;
+	ObjectAddress result = create_result(stmt->into, shape, names, ring);
+	Storage		storage = result_storage(stmt->into, shape);
 	ObjectAddress query;
 	Oid			state;
 	CatalogScope scope;
 
 	weir_catalog_open(&scope);
 	query = create_query_view(castNode(Query, stmt->query), names, result, owner);
-	state = create_state_table(shape, result, owner);
+	if (ring)
+		create_slots(result, &storage, owner, ring);
+	state = create_state_table(shape, result, owner, ring);
 	if (shape->hidden_keys)
 		protect_table(result.objectId, NIL, false);
 	else

@@ -42,6 +42,7 @@
 #include "view/join.h"
 #include "view/measure.h"
 #include "view/recompute.h"
+#include "view/ring.h"
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -504,8 +505,8 @@ verify_text(View *view, ViewShape *shape, List *names, const char *condition)
 	appendStringInfo(&buf, "WITH expected AS MATERIALIZED (SELECT %s FROM %s AS %s),\n",
 					 comparable_columns(shape, NIL),
 					 weir_statement_placeholder(shape->query->targetList), query_alias(shape));
-	appendStringInfo(&buf, " held AS MATERIALIZED (SELECT %s FROM ONLY %s AS h),\n",
-					 comparable_columns(shape, names), view->name);
+	appendStringInfo(&buf, " held AS MATERIALIZED (SELECT %s FROM %s%s AS h),\n",
+					 comparable_columns(shape, names), weir_ring_is(view->relid) ? "" : "ONLY ", view->name);
 	appendStringInfo(&buf, " missing AS MATERIALIZED (SELECT * FROM expected AS c %s EXCEPT ALL SELECT * FROM held AS c %s),\n", condition, condition);
 	appendStringInfo(&buf, " extra AS MATERIALIZED (SELECT * FROM held AS c %s EXCEPT ALL SELECT * FROM expected AS c %s)\n", condition, condition);
 	for (int i = 0; i < 2; i++)

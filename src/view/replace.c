@@ -38,6 +38,7 @@
 #include "view/close.h"
 #include "view/define.h"
 #include "view/replace.h"
+#include "view/ring.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 #include "worker/positions.h"
@@ -212,6 +213,7 @@ make_beside(Replace *replace, Query *query, const char *text, char *name, char *
 	if (view->at_once)
 		options.unmatched = "at once";
 	options.start = start;
+	options.segmented = weir_ring_is(view->relid) && view->keep;
 	options.shown_name = get_rel_name(view->relid);
 	made = weir_view_create(stmt, &options, text, NULL);
 	CommandCounterIncrement();
@@ -364,9 +366,9 @@ difference_text(Replace *replace, List *key)
 			values = lappend(values, lfirst(lc));
 	}
 	if (key == NIL)
-		return psprintf("WITH o AS MATERIALIZED (SELECT t.ctid AS id, CAST(ROW(%s) AS text) AS r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS d FROM %s AS t),"
+		return psprintf("WITH o AS MATERIALIZED (SELECT t.tableoid AS o, t.ctid AS id, CAST(ROW(%s) AS text) AS r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS d FROM %s AS t),"
 						" n AS MATERIALIZED (SELECT n.*, CAST(ROW(%s) AS text) AS weir_r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS weir_d FROM %s AS n),"
-						" gone AS (DELETE FROM %s AS t WHERE t.ctid = ANY (ARRAY(SELECT o.id FROM o WHERE NOT EXISTS (SELECT FROM n WHERE n.weir_r = o.r AND n.weir_d = o.d))) RETURNING 1)"
+						" gone AS (DELETE FROM %s AS t USING o WHERE t.tableoid = o.o AND t.ctid = o.id AND NOT EXISTS (SELECT FROM n WHERE n.weir_r = o.r AND n.weir_d = o.d) RETURNING 1)"
 						" INSERT INTO %s (%s) SELECT %s FROM n WHERE (SELECT count(*) FROM gone) >= 0 AND NOT EXISTS (SELECT FROM o WHERE o.r = n.weir_r AND o.d = n.weir_d)",
 						name_list("t.", all), name_list("t.", all), replace->table,
 						name_list("n.", all), name_list("n.", all), beside,
@@ -375,7 +377,7 @@ difference_text(Replace *replace, List *key)
 	foreach(lc, values)
 		appendStringInfo(&set, "%s%s = excluded.%s", set.len ? ", " : "", quote_identifier(lfirst(lc)), quote_identifier(lfirst(lc)));
 	return psprintf("WITH n AS MATERIALIZED (SELECT CAST(ROW(%s) AS text) AS r FROM %s AS n),"
-					" gone AS (DELETE FROM %s AS t WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM %s AS t WHERE NOT EXISTS (SELECT FROM n WHERE n.r = CAST(ROW(%s) AS text)))))"
+					" gone AS (DELETE FROM %s AS t USING (SELECT t.tableoid AS o, t.ctid AS id FROM %s AS t WHERE NOT EXISTS (SELECT FROM n WHERE n.r = CAST(ROW(%s) AS text))) AS o WHERE t.tableoid = o.o AND t.ctid = o.id)"
 					" INSERT INTO %s AS t (%s) SELECT %s FROM %s AS n ON CONFLICT (%s) %s%s%s%s%s%s",
 					name_list("n.", key), beside, replace->table, replace->table, name_list("t.", key),
 					replace->table, name_list("", all), name_list("n.", all), beside, name_list("", key),

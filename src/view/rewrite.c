@@ -111,7 +111,7 @@ expand_view(RangeTblEntry *rte, Relation rel, Relation table)
 static View *
 continuous_view(RangeTblEntry *rte)
 {
-	if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_RELATION || !rte->inFromCl)
+	if (rte->rtekind != RTE_RELATION || !weir_view_relkind(rte->relkind) || !rte->inFromCl)
 		return NULL;
 	return weir_view_get(rte->relid);
 }
@@ -404,7 +404,7 @@ typedef struct Replace
 static bool
 is_to_replace(RangeTblEntry *rte, Replace *replace)
 {
-	if (rte->rtekind != RTE_RELATION || !rte->inFromCl || rte->relkind != RELKIND_RELATION)
+	if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !weir_view_relkind(rte->relkind))
 		return false;
 	return replace->views ? weir_view_get(rte->relid) != NULL : weir_stream_get(rte->relid) != NULL;
 }
