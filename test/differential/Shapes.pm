@@ -133,7 +133,8 @@ sub recomputed
 	my $kind = $types{ $case->{types}{v} }{kind};
 	my @calls = ('count(DISTINCT s.c)', 'count(DISTINCT s.v)', 'array_agg(s.c ORDER BY s.n)', "string_agg(s.c, ',' ORDER BY s.n DESC)", 'jsonb_agg(s.v ORDER BY s.n)',
 		'mode() WITHIN GROUP (ORDER BY s.n % 4)', 'count(DISTINCT s.n % 3) FILTER (WHERE s.c IS NOT NULL)');
-	push @calls, 'sum(DISTINCT s.v)', 'percentile_disc(0.5) WITHIN GROUP (ORDER BY s.v)', 'rank(1) WITHIN GROUP (ORDER BY s.v)' if $kind eq 'num';
+	push @calls, 'array_agg(DISTINCT s.c ORDER BY s.c)', "string_agg(DISTINCT s.c, '-' ORDER BY s.c)", 'count(DISTINCT (s.c, s.n % 2))';
+	push @calls, 'sum(DISTINCT s.v)', 'avg(DISTINCT s.v)', 'max(s.v) - count(DISTINCT s.v)', 'percentile_disc(0.5) WITHIN GROUP (ORDER BY s.v)', 'rank(1) WITHIN GROUP (ORDER BY s.v)' if $kind eq 'num';
 	push @calls, 'percentile_disc(0.3) WITHIN GROUP (ORDER BY s.v)' if $kind =~ /float|text|date|interval/;
 	return pick(@calls);
 }
@@ -247,37 +248,43 @@ sub moment
 	return sprintf "'%04d-%02d-%02d %02d:%02d:%02d.%03d+00'", $t[5] + 1900, $t[4] + 1, @t[ 3, 2, 1, 0 ], 1000 * ($at - $second);
 }
 
+# A row of a partition that is picked at random, or by its k: then all rows of a key come in order.
 sub row
 {
-	my ($case, $stream, $partition) = @_;
+	my ($case, $stream, $kafka) = @_;
+	my %value = map { $_ => chance(0.12) ? 'NULL' : $types{ $case->{types}{$_} }{make}->() } qw(k c v);
+	my $partition = !$kafka ? -1 : $case->{by_key} ? unpack('%32C*', $value{k}) % $case->{kafka} : int rand $case->{kafka};
 	my $clock = \($case->{clock}{$stream}{$partition} //= $case->{base} + rand(5) * $case->{seconds});
 	$$clock += rand() * $case->{speed} * $case->{seconds};
 	my $at = $$clock - (chance(0.4) ? rand() * rand() * $case->{jitter} * $case->{seconds} : 0);
-	my @values = (++$case->{n}, map { chance(0.12) ? 'NULL' : $types{ $case->{types}{$_} }{make}->() } qw(k c v));
+	my @values = (++$case->{n}, @value{qw(k c v)});
 	return [ $partition, join(', ', @values, moment($at) =~ ($case->{zoned} ? qr/^(.*)$/ : qr/^(.*)\+00'$/) ? $1 . ($case->{zoned} ? '' : "'") : die) ];
 }
 
 sub rows_step
 {
 	my ($case) = @_;
-	my $count = chance(0.1) ? 100 + int rand 200 : 1 + int rand 40;
+	my $count = chance(0.1) ? 100 + int rand($case->{related} ? 30 : 200) : 1 + int rand 40;
 	my $into = $case->{two} && chance(0.45) ? 'T' : 'S';
-	my $how = $case->{kafka} && !chance(0.12) ? 'kafka' : pick(qw(whole whole singly chunks chunks rollback several));
-	my @rows = map { row($case, $into, $how eq 'kafka' ? int rand $case->{kafka} : -1) } 1 .. $count;
+	my $how = $case->{kafka} && ($case->{related} || !chance(0.12)) ? 'kafka' : pick(qw(whole whole singly chunks chunks rollback several));
+	my @rows = map { row($case, $into, $how eq 'kafka') } 1 .. $count;
 	return { do => 'rows', how => $how, into => $into, rows => \@rows };
 }
 
 # ---------------------------------------------------------------- a case
 
-sub generate
+# A case without views.
+sub frame
 {
-	my ($seed, $with_kafka) = @_;
+	my ($seed, $with_kafka, %fixed) = @_;
 	srand($seed);
-	my %case = (kind => 'timed', seed => $seed, n => 0, zoned => chance(0.85));
+	my %case = (kind => 'timed', seed => $seed, n => 0, zoned => chance(0.85), %fixed);
 	$case{kafka} = chance($with_kafka) ? 1 + int rand 4 : 0;
 	$case{workers} = pick(1, 4);
 	$case{batch_rows} = pick(1, 3, 10, 100, 100000);
-	my ($unit, $ms, $seconds) = @{ pick([ 'ms', 1, 0.001 ], [ 'ms', 1000, 1 ], [ 'ms', 1000, 1 ], [ 'ms', 7000, 7 ], [ 'ms', 60000, 60 ], [ 'days', 0, 86400 ], [ 'months', 0, 86400 * 30 ]) };
+	my @units = ([ 'ms', 1, 0.001 ], [ 'ms', 1000, 1 ], [ 'ms', 1000, 1 ], [ 'ms', 7000, 7 ], [ 'ms', 60000, 60 ]);
+	push @units, $case{related} ? [ 'ms', 36000000, 36000 ] : ([ 'days', 0, 86400 ], [ 'months', 0, 86400 * 30 ]);
+	my ($unit, $ms, $seconds) = @{ pick(@units) };
 	@case{qw(unit ms seconds)} = ($unit, $ms, $seconds);
 	# DST changes in Berlin, Istanbul and New York; a leap day; before 1970
 	my $place = pick([ 1711846800, 'Europe/Berlin' ], [ 1427590800, 'Europe/Istanbul' ], [ 1730613600, 'America/New_York' ], [ 1709164800, undef ], [ -86400 * 40, undef ]);
@@ -285,38 +292,53 @@ sub generate
 	$case{zone} = $place->[1];
 	$case{speed} = pick(0.05, 0.3, 0.3, 1);
 	$case{jitter} = pick(0, 1, 3, 10);
-	$case{types} = { k => pick('text', 'integer', 'boolean', 'date', 'uuid', 'text COLLATE "C"', 'numeric'), c => pick('text', 'text COLLATE "C"'),
+	$case{types} = { k => pick('text', 'integer', 'boolean', 'date', 'uuid', 'text COLLATE "C"', $case{related} ? () : 'numeric'), c => pick('text', 'text COLLATE "C"'),
 		v => pick('integer', 'bigint', 'numeric', 'numeric', 'double precision', 'text', 'interval') };
 	$case{lateness} = chance(0.5) ? span(\%case, pick(0, 1, 3, 10)) : undef;
 	$case{ordered} = !$case{kafka};
-	my @views = map { view(\%case, $_) } 1 .. 1 + int rand 3;
-	$case{views} = \@views;
-	$case{two} = grep { $_->{over} eq 'union' } @views;
-	my @steps = map { rows_step(\%case) } 1 .. 1 + int rand 5;
-	# views at the start, or later: then they are filled from the rows kept
+	return \%case;
+}
+
+# Rows, and between them all that happens to the views.
+sub steps
+{
+	my ($case) = @_;
+	my @views = @{ $case->{views} };
+	my @steps = map { rows_step($case) } 1 .. 1 + int rand 5;
+	my $made = sub { my ($view) = @_; return grep { $steps[$_]{do} eq 'view' && $steps[$_]{view} == $view } 0 .. $#steps };
+	# views at the start, or later: then they are filled from the rows kept; those that they read stand before them
 	for my $i (0 .. $#views)
 	{
-		my $at = chance(0.65) ? 0 : int rand(@steps + 1);
+		my ($after) = sort { $b <=> $a } map { $made->($_) } @{ $views[$i]{sources} // [] };
+		my $from = defined $after ? $after + 1 : 0;
+		my $at = chance(0.65) ? $from : $from + int rand(@steps + 1 - $from);
 		splice(@steps, $at, 0, { do => 'view', view => $i });
 	}
 	# what rows INSERTed beside a topic find closed is known only of views that go on undisturbed
-	my $mixed = $case{kafka} && grep { $_->{do} eq 'rows' && $_->{how} ne 'kafka' } @steps;
+	my $mixed = $case->{kafka} && grep { $_->{do} eq 'rows' && $_->{how} ne 'kafka' } @steps;
 	for my $i ($mixed ? () : 0 .. $#views)
 	{
-		my ($made) = grep { $steps[$_]{do} eq 'view' && $steps[$_]{view} == $i } 0 .. $#steps;
 		my $later = sub { my ($after) = @_; return $after + 1 + int rand(@steps - $after) };
-		if (chance(0.08)) { splice(@steps, $later->($made), 0, { do => 'refresh', view => $i }); }
+		if (chance(0.08)) { splice(@steps, $later->($made->($i)), 0, { do => 'refresh', view => $i }); }
 		if (chance(0.08))
 		{
-			my $from = $later->($made);
+			my $from = $later->($made->($i));
 			splice(@steps, $from, 0, { do => 'pause', view => $i });
 			splice(@steps, $later->($from), 0, { do => 'resume', view => $i });
 		}
 	}
 	splice(@steps, int rand(@steps + 1), 0, { do => 'ddl', sql => pick('CREATE INDEX ON s (ts)', 'ALTER TABLE s ADD COLUMN added integer DEFAULT 7; ALTER TABLE ref_s ADD COLUMN added integer DEFAULT 7; ALTER TABLE t ADD COLUMN added integer; ALTER TABLE ref_t ADD COLUMN added integer', 'ANALYZE', 'ALTER TABLE s ALTER COLUMN k SET DEFAULT NULL') })
 	  if chance(0.1);
-	$case{steps} = \@steps;
-	return \%case;
+	return \@steps;
+}
+
+sub generate
+{
+	my $case = frame(@_);
+	$case->{views} = [ map { view($case, $_) } 1 .. 1 + int rand 3 ];
+	$case->{two} = grep { $_->{over} eq 'union' } @{ $case->{views} };
+	$case->{steps} = steps($case);
+	return $case;
 }
 
 1;

@@ -119,9 +119,13 @@ SQL
 sub make_view
 {
 	my ($run, $case, $view) = @_;
+	return if grep { !$case->{made}{"v$_"} } @{ $view->{sources} // [] };
 	my $with = join(', ', 'weir.continuous', @{ $view->{with} });
 	my $text = $view->{sql} =~ s/\@W\@/$view->{window}{view}/gr;
-	$text =~ s/\@([ST])\@/lc $1/ge;
+	$text =~ s/\@([ST])(?::[^@]*)?\@/lc $1/ge;
+	$text =~ s/\@[VB]:(\w+)\@/$1/g;
+	$text =~ s/ WHERE \@UNMATCHED\@( AND)?/$1 ? ' WHERE' : ''/e;
+	$text =~ s/ (?:AND|WHERE) \@CLOSED:\w+\@//;
 	$text =~ s/\@(WHERE|AND|BYN)\@//g;
 	# what it is filled with counts as seen
 	my $error = $run->{try}->(<<SQL);
@@ -197,10 +201,26 @@ sub step
 	return unless $case->{made}{$name};
 	if ($step->{do} eq 'refresh')
 	{
-		$case->{made}{$name}{rebuilt} = 1;
+		rebuilt($case, $case->{views}[ $step->{view} ]);
 		return $run->{sql}->("REFRESH MATERIALIZED VIEW $name");
 	}
 	return $run->{sql}->("SELECT weir.$step->{do}('$name')");
+}
+
+# The view is built afresh, and perhaps those that read it.
+sub rebuilt
+{
+	my ($case, $view) = @_;
+	$case->{made}{ $view->{name} }{rebuilt} = 1 if $case->{made}{ $view->{name} };
+	rebuilt($case, $_) for above($case, $view);
+	return;
+}
+
+# The views that read a view.
+sub above
+{
+	my ($case, $view) = @_;
+	return grep { grep { "v$_" eq $view->{name} } @{ $_->{sources} // [] } } @{ $case->{views} };
 }
 
 # ---------------------------------------------------------------- what must be there
@@ -237,15 +257,101 @@ sub in_time
 	return utc($case, 'w.window_end') . " + interval '$view->{lateness}' > $time";
 }
 
+# The time up to which a final view is closed.
+sub closed_until
+{
+	my ($run, $case, $view) = @_;
+	my $mark = $view->{watermark};
+	$mark = time_of($run, $case, $view->{below}{view}, $view->{below}{by}) if $view->{below};
+	return $run->{sql}->("SELECT timestamptz '$mark' - interval '$view->{lateness}' - interval '" . ($view->{reach} // 0) . "'");
+}
+
+# How far the time of a final view has come for those that read it: the end of what is closed, or the start
+# of its first window that is open.
+sub time_of
+{
+	my ($run, $case, $view, $by) = @_;
+	my $closed = closed_until($run, $case, $view);
+	return $closed if $by eq 'we' || $closed eq '-infinity';
+	my ($size, $advance) = @{ $view->{grid} };
+	return $run->{sql}->("SELECT timestamptz '1970-01-01 00:00:00+00' + interval '1 ms' * ($advance * (floor((extract(epoch FROM timestamptz '$closed') * 1000 - $size) / $advance) + 1))");
+}
+
+# A stream of a join: the rows that are not late, which may meet rows up to span later.
+sub joined_stream
+{
+	my ($case, $view, $stream, $span) = @_;
+	return "ref_$stream" unless defined $view->{lateness};
+	return "(SELECT * FROM ref_$stream r_ WHERE " . utc($case, 'r_.ts') . " + interval '$span' + interval '$view->{lateness}' >= r_.st_)";
+}
+
+# Finds the sessions of a view's rows, one row after the other: table x_ has those of rows that are not
+# late (and for finals closed), l_ the late ones. Times in microseconds.
+sub find_sessions
+{
+	my ($run, $case, $view) = @_;
+	my $session = $view->{session};
+	my $us = sub { return "(extract(epoch FROM $_[0]) * 1000000)::bigint" };
+	my $rows = 'SELECT s.n, ' . $us->(utc($case, 's.ts')) . ', ' . $us->('s.st_') . ", ROW(@{[ join(', ', @{ $session->{keys} }) ]})::text $session->{rows} ORDER BY s.n";
+	$rows =~ s/\@([ST])\@/'ref_' . lc $1/ge;
+	my ($gap, $lateness) = ($session->{gap} * 1000, defined $view->{lateness} ? $view->{lateness} =~ s/ ms//r * 1000 : undef);
+	my $memory = $gap > 86400e6 ? $gap : 86400e6;
+	my (%open, %of, @late);
+	for (split /\n/, $run->{sql}->($rows))
+	{
+		my ($n, $at, $stream_time, $key) = split /\|/, $_, 4;
+		my @near = grep { $_->[0] - $gap <= $at && $at <= $_->[1] + $gap } @{ $open{$key} };
+		my $closed = sub { return defined $lateness && $_[0] + $gap + $lateness < $stream_time };
+		my ($first, $last) = ($at, $at);
+		for (@near) { $first = $_->[0] if $_->[0] < $first; $last = $_->[1] if $_->[1] > $last; }
+		if ((grep { $closed->($_->[1]) } @near) || $closed->($last) || (@near && $first == $at && !(grep { $_->[0] == $at } @near) && $closed->($at + $memory)))
+		{
+			push @late, $n;
+			next;
+		}
+		my %near = map { $_ => 1 } @near;
+		my $merged = [ $first, $last, map { @$_[ 2 .. $#$_ ] } @near ];
+		push @$merged, $n;
+		$open{$key} = [ (grep { !$near{$_} } @{ $open{$key} }), $merged ];
+	}
+	my $time = sub { my $t = "(timestamptz '1970-01-01 00:00:00+00' + interval '1 us' * $_[0])"; return $case->{zoned} ? $t : "($t AT TIME ZONE 'UTC')" };
+	my @found = map { my ($first, $last, @n) = @$_; map { [ $_, $first, $last + $gap ] } @n } map { @$_ } values %open;
+	my $type = $case->{zoned} ? 'timestamptz' : 'timestamp';
+	$run->{sql}->("CREATE TABLE x_$view->{name} (n bigint PRIMARY KEY, window_start $type, window_end $type); CREATE TABLE l_$view->{name} (n bigint)");
+	$run->{sql}->("INSERT INTO x_$view->{name} SELECT n, " . $time->('a') . ', ' . $time->('b') . ' FROM (VALUES ' . join(', ', map { '(' . join(', ', @$_) . ')' } @found) . ') v(n, a, b)') if @found;
+	$run->{sql}->("INSERT INTO l_$view->{name} VALUES " . join(', ', map { "($_)" } @late)) if @late;
+	$run->{sql}->("DELETE FROM x_$view->{name} WHERE NOT " . utc($case, 'window_end') . " + interval '$view->{lateness}' < '$view->{watermark}'") if $view->{final};
+	return;
+}
+
 sub expected
 {
-	my ($case, $view) = @_;
-	my $rule = $view->{window} ? in_time($case, $view) : 'true';
-	$rule .= ' AND ' . utc($case, 'w.window_end') . " + interval '$view->{lateness}' <= '$view->{watermark}'" if $view->{final};
+	my ($run, $case, $view) = @_;
+	find_sessions($run, $case, $view) if $view->{session};
+	my $rule = $view->{window} && !$view->{session} ? in_time($case, $view) : 'true';
+	$rule .= ' AND ' . utc($case, 'w.window_end') . " + interval '$view->{lateness}' <= '$view->{watermark}'" if $view->{final} && $view->{window} && !$view->{session};
 	my $text = $view->{sql} =~ s/\@W\@/$view->{window}{model}/gr;
+	if ($text =~ /\@CLOSED:(\w+)\@/)
+	{
+		my $closed = utc($case, "$1.window_end") . " <= '" . closed_until($run, $case, $view) . "'";
+		$text =~ s/\@CLOSED:\w+\@/$closed/;
+	}
+	my $unmatched = $view->{outer} && '(x.n IS NOT NULL AND y.n IS NOT NULL OR ' . utc($case, 'coalesce(x.ts, y.ts)') . " + interval '$view->{outer}' + interval '$view->{lateness}' < '$view->{watermark}')";
+	$text =~ s/\@UNMATCHED\@/$unmatched/;
 	$text =~ s/\@WHERE\@/ WHERE $rule/g;
 	$text =~ s/\@AND\@/ AND $rule/g;
 	$text =~ s/\(([^()]*)\@BYN\@\)/($1 ORDER BY s.n)/g;
+	return streams_of_model($case, $view, $text);
+}
+
+# Puts the model's relations in the place of streams and views.
+sub streams_of_model
+{
+	my ($case, $view, $text) = @_;
+	my %views = map { $_->{name} => $_ } @{ $case->{views} };
+	1 while $text =~ s{\@B:(\w+)\@( s\b)?}{'(' . $views{$1}{passes} . ')' . ($2 // ' b')}e;
+	$text =~ s/\@V:(\w+)\@/m_$1/g;
+	$text =~ s/\@([ST]):([^@]*)\@/joined_stream($case, $view, lc $1, $2)/ge;
 	$text =~ s/\@([ST])\@/'ref_' . lc $1/ge;
 	return $text;
 }
@@ -254,9 +360,20 @@ sub expected
 sub check_late
 {
 	my ($run, $case, $view) = @_;
-	my $rows = $view->{with_clause} . "SELECT s.n, max(" . utc($case, 'w.window_start') . ") AS w $view->{rows}, $view->{window}{model} w WHERE $view->{where} AND NOT (" . in_time($case, $view) . ') GROUP BY s.n';
-	$rows =~ s/\@([ST])\@/'ref_' . lc $1/ge;
-	$run->{compare}->("SELECT (record->>'n')::bigint, window_start FROM weir.late_rows WHERE view = '$view->{name}'::regclass", $rows, "late rows of $view->{name}");
+	my $have = "SELECT (record->>'n')::bigint, window_start FROM weir.late_rows WHERE view = '$view->{name}'::regclass";
+	my $rows;
+	if ($view->{related})
+	{
+		$have =~ s/, window_start//;
+		$rows = $view->{session} ? "SELECT n FROM l_$view->{name}"
+		  : join(' UNION ALL ', map { "(SELECT n FROM ref_\L$_\E EXCEPT SELECT n FROM " . joined_stream($case, $view, lc $_, $view->{accept}{$_}) . ' a)' } sort keys %{ $view->{accept} });
+	}
+	else
+	{
+		$rows = $view->{with_clause} . "SELECT s.n, max(" . utc($case, 'w.window_start') . ") AS w $view->{rows}, $view->{window}{model} w WHERE $view->{where} AND NOT (" . in_time($case, $view) . ') GROUP BY s.n';
+		$rows =~ s/\@([ST])\@/'ref_' . lc $1/ge;
+	}
+	$run->{compare}->($have, $rows, "late rows of $view->{name}");
 	my $diff = $run->{sql}->("SELECT late, (SELECT count(*) FROM ($rows) r) FROM weir.stat_views WHERE view = '$view->{name}'::regclass AND late <> (SELECT count(*) FROM ($rows) r)");
 	die "number of late rows of $view->{name}: $diff\n" if $diff ne '';
 	return;
@@ -266,7 +383,15 @@ sub check_view
 {
 	my ($run, $case, $view) = @_;
 	my ($name, $made) = ($view->{name}, $case->{made}{ $view->{name} });
-	$run->{compare}->("TABLE $name", expected($case, $view), "view $name");
+	my $expected = expected($run, $case, $view);
+	if (above($case, $view))
+	{
+		$run->{sql}->("CREATE TABLE m_$name AS $expected");
+		$expected = "TABLE m_$name";
+	}
+	$run->{compare}->("TABLE $name", $expected, "view $name");
+	$run->{views}++;
+	$run->{filled}++ if $run->{sql}->("SELECT EXISTS (SELECT FROM $name)") eq 't';
 	if (!$made->{rebuilt})
 	{
 		my $diff = $run->{sql}->(<<SQL);
@@ -274,8 +399,8 @@ SELECT coalesce(a.r, b.r), a.n AS seen, b.n AS there FROM (SELECT r, sum(weight)
   FULL JOIN (SELECT x::text AS r, count(*) AS n FROM $name x GROUP BY 1) b ON a.r = b.r WHERE a.n IS DISTINCT FROM b.n LIMIT 5
 SQL
 		die "what triggers saw of $name: $diff\n" if $diff ne '';
-		my $ops = $view->{final} ? $run->{sql}->("SELECT DISTINCT op FROM seen WHERE view = '$name' AND op NOT IN ('INSERT', 'FILL')") : '';
-		die "final view $name had $ops\n" if $ops ne '';
+		my $ops = $view->{final} || $view->{only} ? $run->{sql}->("SELECT DISTINCT op FROM seen WHERE view = '$name' AND op NOT IN ('INSERT', 'FILL')") : '';
+		die "view $name had $ops\n" if $ops ne '';
 	}
 	check_late($run, $case, $view) if $view->{late} && !$made->{rebuilt} && !$made->{before};
 	my $verify = $run->{sql}->("SELECT * FROM weir.verify('$name') LIMIT 5");
@@ -303,8 +428,8 @@ sub check
 	}
 	for my $view (grep { $case->{made}{ $_->{name} } } @{ $case->{views} })
 	{
-		my @marks = map { $case->{watermark}{$_} } $view->{over} eq 'union' ? qw(s t) : 's';
-		$view->{watermark} = @marks == 1 ? $marks[0] : $sql->("SELECT least('$marks[0]'::timestamptz, '$marks[1]')");
+		my @marks = map { $case->{watermark}{ lc $_ } } grep { $view->{sql} =~ ($_ eq 'S' ? qr/\@(S[:@]|B:)/ : qr/\@T[:@]/) } qw(S T);
+		$view->{watermark} = @marks <= 1 ? $marks[0] : $sql->("SELECT least('$marks[0]'::timestamptz, '$marks[1]')");
 		$run->{view} = $view;
 		check_view($run, $case, $view);
 		$run->{view} = undef;
