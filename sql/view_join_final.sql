@@ -63,5 +63,16 @@ SELECT (SELECT count(*) > 10 FROM merged) AS merged, (SELECT count(*) > 10 FROM 
   (SELECT count(*) > 50 FROM rows) AS rows, (SELECT count(*) > 50 FROM windowed) AS windowed;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS
   SELECT l.v FROM l JOIN r ON l.k = r.k AND r.at BETWEEN l.at - interval '2 s' AND l.at + interval '3 s';
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, count(*) FROM l JOIN r ON l.k = r.k, tumble(l.at, '10 s') GROUP BY 1, 2;
+-- filled from rows before 2000, too
+CREATE TABLE old (at timestamptz, k text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.keep = '1 year');
+INSERT INTO old VALUES ('1969-12-31 23:59:58Z', 'a'), ('1969-12-31 23:59:59Z', 'b'), ('1970-01-02 00:00:00Z', 'c');
+CREATE MATERIALIZED VIEW old_pairs WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, count(*) FROM old a JOIN old b ON b.at BETWEEN a.at AND a.at + interval '2 s', tumble(a.at, '10 s') GROUP BY 1, 2;
+TABLE old_pairs;
+CREATE MATERIALIZED VIEW old_alone WITH (weir.continuous) AS
+  SELECT a.k, b.k AS next FROM old a LEFT JOIN old b ON b.at > a.at AND b.at <= a.at + interval '2 s';
+TABLE old_alone ORDER BY k;
 SET client_min_messages = warning;
 DROP SCHEMA view_join_final CASCADE;

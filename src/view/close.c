@@ -323,7 +323,8 @@ close_below(View *view)
 		if (!close_below(below))
 			return false;
 		LockRelationOid(below->relid, RowExclusiveLock);
-		if (!read_row(below, "FOR UPDATE SKIP LOCKED", &closed))
+		if ((below->joins && !weir_run_try_turn(below->relid)) ||	/* before its row, as weir_close_lock does */
+			!read_row(below, "FOR UPDATE SKIP LOCKED", &closed))
 			return false;
 		weir_close_guarded(below, InvalidOid, NULL, 0);
 		weir_cascade_run(true);

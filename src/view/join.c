@@ -732,6 +732,9 @@ weir_join_filter(ViewShape *shape, LateRule *rule)
 		check_stream(&filter, weir_stream_require(lfirst_oid(lc)));
 	if (shape->join_reach < 0)
 	{
+		if (rule->final)
+			weir_refuse(shape->name, "weir.emit = 'final' over a join without a bound on the event times: a row of a window that has closed could still find a match.",
+						"Add a condition such as r.ts BETWEEN l.ts - interval '10 s' AND l.ts + interval '10 s', or join windows on equal bounds.");
 		if (rule->lateness)
 			weir_refuse(shape->name, "weir.lateness needs a bound on the event times that the join puts together, or a window.",
 						"Add a condition such as r.ts BETWEEN l.ts - interval '10 s' AND l.ts + interval '10 s'.");

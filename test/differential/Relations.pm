@@ -199,7 +199,7 @@ sub inner_from
 		if ($from =~ /, /) { $from .= ', dim d'; push @where, 'd.id = x.n % 7'; }
 		else { $from .= ' ' . pick('LEFT JOIN', 'JOIN') . ' dim d ON d.id = x.n % 7'; }
 	}
-	push @where, pick(@conditions) =~ s/s\./x./gr if chance(0.2);
+	push @where, '(' . pick(@conditions) =~ s/s\./x./gr . ')' if chance(0.2);
 	return ($from, @where ? join(' AND ', @where) : 'true');
 }
 
