@@ -9,6 +9,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $messages = quick() ? 200_000 : 1_000_000;
@@ -17,57 +18,15 @@ my $seed = $ENV{WEIR_SEED} // time;
 srand($seed);
 diag("seed $seed");
 
-# How many messages the views have, or undef while the server is down.
-sub applied
-{
-	my ($node) = @_;
-	return eval
-	{
-		$node->safe_psql('postgres',
-			"SELECT coalesce(sum(next_offset), 0) FROM weir.position WHERE stream = 'orders'::regclass AND partition >= 0");
-	};
-}
-
-# Waits until the server takes connections again: after a child was killed the
-# postmaster restarts the others by itself.
-sub await_server
-{
-	my ($node) = @_;
-	for (1 .. 20)
-	{
-		# psql may be turned away before it has read its input, which IPC::Run calls an error
-		return if eval { $node->poll_query_until('postgres', 'SELECT true') };
-	}
-	die "the server did not come back: $@";
-}
-
-# kill -9 of the postmaster. Its children notice and leave; only then can a new one start.
-sub kill_postmaster
-{
-	my ($node) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @children = split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children");
-	$node->kill9;
-	system('timeout', '60', 'tail', '-s', '0.02', "--pid=$_", '-f', '/dev/null') == 0
-	  or die "process $_ outlives the postmaster"
-	  for @children;
-	return;
-}
-
 my %kill = (
-	worker => sub {
-		my ($node) = @_;
-		my @pids = eval { worker_pids($node) };
-		kill 'KILL', $pids[ rand @pids ] if @pids;
-		await_server($node);
-		return scalar @pids;
-	},
+	worker => sub { return kill_child($_[0], 'weir worker') // 0; },
 	backend => sub {
 		my ($node) = @_;
 		my $session = session($node);
 		return 0 if ($session->pid // '') !~ /^\d+$/;
 		$session->send('SELECT sum(orders) FROM sales, generate_series(1, 100000)') if rand() < 0.5;
 		kill 'KILL', $session->pid;
+		await_end($session->pid);
 		$session->quit;
 		await_server($node);
 		return 1;
@@ -123,7 +82,7 @@ SQL
 	my $last = 0;
 	while ($done < $kills)
 	{
-		my $now = applied($node);
+		my $now = applied($node, 'orders');
 		$during++ if !defined $now;
 		if (defined $now)
 		{
@@ -131,7 +90,7 @@ SQL
 			$during++ if $left > 0;
 			# what is left is shared among the kills that are left
 			my $target = $now + int(rand() * 1.5 * $left / ($kills - $done + 1));
-			while (defined $now && $now < $target) { $now = applied($node); }
+			while (defined $now && $now < $target) { $now = applied($node, 'orders'); }
 			$last = $now if defined $now;
 		}
 		my $kind = $done < 5 ? (sort keys %kill)[$done] : $kinds[ rand @kinds ];

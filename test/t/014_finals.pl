@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $seed = $ENV{WEIR_SEED} // time;
@@ -198,40 +199,6 @@ my $filled = topic('finals');
 kafka()->create($filled, 4);
 kafka()->fill($filled, 4, $messages);
 
-# How many messages the views have, or undef while the server is down.
-sub applied
-{
-	my ($at) = @_;
-	my ($out, $err) = ('', '');
-	my $ret = $at->psql('postgres',
-		"SELECT coalesce(sum(next_offset), 0) FROM weir.position WHERE stream = 'orders'::regclass AND partition >= 0",
-		stdout => \$out, stderr => \$err, timeout => 60);
-	return defined $ret && $ret == 0 ? $out : undef;
-}
-
-sub kill_postmaster
-{
-	my ($at) = @_;
-	my ($postmaster) = slurp_file($at->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @children = split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children");
-	$at->kill9;
-	system('timeout', '60', 'tail', '-s', '0.02', "--pid=$_", '-f', '/dev/null') == 0
-	  or die "process $_ outlives the postmaster"
-	  for @children;
-	$at->start;
-	return;
-}
-
-sub kill_worker
-{
-	my ($at) = @_;
-	my ($out, $err) = ('', '');
-	$at->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'weir worker'", stdout => \$out, stderr => \$err);
-	my @pids = split /\n/, $out // '';
-	kill 'KILL', $pids[ rand @pids ] if @pids;
-	return;
-}
-
 sub survive
 {
 	my ($name, $conf) = @_;
@@ -269,20 +236,16 @@ SQL
 	my $kills = quick() ? 5 : 12;
 	for my $done (1 .. $kills)
 	{
-		$at->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-		my $now = applied($at) // next;
+		await_server($at);
+		my $now = applied($at, 'orders') // next;
 		my $target = $now + int(rand() * 1.5 * ($messages - $now) / ($kills - $done + 2));
-		while (defined $now && $now < $target) { $now = applied($at); }
-		if ($done % 3 == 0) { kill_postmaster($at); }
-		elsif ($done % 3 == 1) { kill_worker($at); }
+		while (defined $now && $now < $target) { $now = applied($at, 'orders'); }
+		if ($done % 3 == 0) { kill_postmaster($at); $at->start; }
+		elsif ($done % 3 == 1) { kill_child($at, 'weir worker'); }
 		else { $at->stop('immediate'); $at->start; }
 	}
-	# the last kill may still be on its way
-	for (1 .. 20)
-	{
-		$at->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-		last if eval { wait_for($at, 'orders', timeout => '300 s'); 1 };
-	}
+	await_server($at);
+	wait_for($at, 'orders', timeout => '300 s');
 
 	# the watermark is the last order of the partition that ends first
 	my $oracle = 'SELECT window_start, city, count(*), sum(amount) FROM (' . fill_sql($messages) . ") o, tumble(ordered_at, '100 ms')"

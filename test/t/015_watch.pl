@@ -27,7 +27,7 @@ $out = $one->result;
 like($out, qr/^strategy: combine$/m, 'it says how the view is kept');
 like($out, qr/^batch: \d+ rows$/m, 'how large the batch was');
 like($out, qr/^statement: \d+\.\d{3} ms, \d+ rows$/m, 'what its statement took');
-like($out, qr/^ +-> +Custom Scan \(WeirDeltaScan\) \(actual time=/m, 'and where in its plan');
+like($out, qr/^ +-> +Custom Scan \(Weir\w+\) \(actual time=/m, 'and where in its plan');
 wait_for($node, 'orders');
 same($node, 'sales', sales_sql('(' . fill_sql(1_000) . ') o'), 'the measured batch is applied');
 

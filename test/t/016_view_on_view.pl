@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $node = weir_node('views');
@@ -59,10 +60,7 @@ right('after the first messages');
 for my $round (1 .. 3)
 {
 	put(2000);
-	my @pids = worker_pids($node);
-	kill 'KILL', $pids[0] if @pids;
-	$node->poll_query_until('postgres', 'SELECT true') for 1 .. 2;
-	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'weir worker'");
+	kill_child($node, 'weir worker');
 	$node->safe_psql('postgres', "SELECT weir.wait(timeout => '120 s')");
 }
 right('after three kills of a worker');

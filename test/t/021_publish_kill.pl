@@ -10,6 +10,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $kills = quick() ? 6 : 20;
@@ -69,17 +70,14 @@ sub start_writers
 
 sub stop_writers
 {
-	$node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'");
+	try_sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'");
 	$load->kill_kill;
 	return;
 }
 
 sub total_sent
 {
-	my ($out, $err) = ('', '');
-	my $ret = $node->psql('postgres', 'SELECT COALESCE(sum(sent), 0) FROM weir.stat_sinks',
-		stdout => \$out, stderr => \$err, timeout => 60);
-	return defined $ret && $ret == 0 && $out ne '' ? $out : undef;
+	return try_sql($node, 'SELECT COALESCE(sum(sent), 0) FROM weir.stat_sinks');
 }
 
 # The publisher has sent some hundred changes more.
@@ -96,24 +94,10 @@ sub await_progress
 	return;
 }
 
-sub publisher_pid
-{
-	my ($out) = ('');
-	$node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'weir publisher'", stdout => \$out);
-	return $out;
-}
-
 my %kill = (
-	publisher => sub {
-		my $pid = publisher_pid();
-		return 0 if $pid eq '';
-		kill 'KILL', $pid;
-		$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-		return 1;
-	},
+	publisher => sub { return kill_child($node, 'weir publisher') // 0; },
 	terminate => sub {
-		$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'weir publisher'");
-		return 1;
+		return defined try_sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'weir publisher'");
 	},
 	immediate => sub {
 		$node->stop('immediate');

@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $messages = quick() ? 100_000 : 500_000;
@@ -38,46 +39,19 @@ SELECT weir.snapshot('fifth', 'pub');
 SELECT weir.resume('orders');
 SQL
 
-sub pid_of
-{
-	my ($type) = @_;
-	my $out = '';
-	$node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'", stdout => \$out);
-	return (split /\n/, $out)[0];
-}
-
-sub kill_child
-{
-	my ($type) = @_;
-	my $pid = pid_of($type);
-	return 0 if !$pid;
-	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-	return 1;
-}
-
 my %kill = (
-	worker => sub { return kill_child('weir worker'); },
-	publisher => sub { return kill_child('weir publisher'); },
+	worker => sub { return kill_child($node, 'weir worker') // 0; },
+	publisher => sub { return kill_child($node, 'weir publisher') // 0; },
 	immediate => sub { $node->stop('immediate'); $node->start; return 1; },
 	broker => sub { $kafka->kill9; $kafka->start; return 1; },);
-
-sub applied
-{
-	my $out = '';
-	my $ret = $node->psql('postgres',
-		"SELECT coalesce(sum(next_offset), 0) FROM weir.position WHERE stream = 'orders'::regclass AND partition >= 0",
-		stdout => \$out, timeout => 60);
-	return defined $ret && $ret == 0 ? $out : undef;
-}
 
 my ($done, %done) = (0);
 while ($done < $kills)
 {
-	my $now = applied() // next;
+	my $now = applied($node, 'orders') // next;
 	my $target = $now + int(rand() * 1.5 * ($messages - $now) / ($kills - $done + 1));
 	my $deadline = time + 180;
-	while (($now = applied() // 0) < $target)
+	while (($now = applied($node, 'orders') // 0) < $target)
 	{
 		die 'nothing is applied any more' if time > $deadline;
 	}
