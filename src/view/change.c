@@ -160,6 +160,32 @@ check_follows(View *view)
 				 errhint("weir.resume it, and wait with weir.wait().")));
 }
 
+/*
+ * forget_letters takes away the view's dead letters whose rows it is about to take in from the kept rows, those
+ * from a time on (DT_NOBEGIN: all): weir.retry would count them again.
+ */
+static void
+forget_letters(View *view, TimestampTz from)
+{
+	CatalogScope scope;
+	ListCell   *lc;
+
+	weir_catalog_open(&scope);
+	if (from == DT_NOBEGIN)
+		(void) weir_catalog_exec("DELETE FROM weir.dead_letter WHERE view = %u", view->relid);
+	foreach(lc, from == DT_NOBEGIN ? NIL : view->streams)
+	{
+		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+
+		if (weir_catalog_exec("SELECT FROM weir.dead_letter WHERE view = %u AND stream = %u LIMIT 1", view->relid, stream->relid) > 0)
+			(void) weir_catalog_exec("DELETE FROM weir.dead_letter d USING %s r WHERE d.view = %u AND d.stream = %u"
+									 " AND d.partition = r." WEIR_COL_PARTITION " AND d.\"offset\" = r." WEIR_COL_OFFSET
+									 " AND r." WEIR_COL_EVENT_TIME " >= %s::timestamptz",
+									 weir_relation_name(stream->rows_relid), view->relid, stream->relid, weir_time_literal(from));
+	}
+	weir_catalog_close(&scope);
+}
+
 static void
 refresh_locked(View *view, bool skip_data)
 {
@@ -179,7 +205,10 @@ refresh_locked(View *view, bool skip_data)
 		if (skip_data)
 			weir_view_start_now(view);
 		else
+		{
+			forget_letters(view, DT_NOBEGIN);
 			(void) weir_view_fill(view, NULL);
+		}
 		if (weir_view_closes(view) && !skip_data)
 			(void) weir_close_view(view, InvalidOid, NULL, 0);
 		return;
@@ -189,8 +218,16 @@ refresh_locked(View *view, bool skip_data)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("kept rows do not tell all finals of continuous view %s", view->name),
-				 errhint("weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.")));
+				 errhint("%s", weir_view_has_topics(view) ?
+						 "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic." :
+						 "Create the view again: it begins with the rows that are kept.")));
+	if (view->joins)
+	{
+		weir_refresh_join(view, column, from);
+		return;
+	}
 	empty_view(view, weir_view_shape(view), column, from);
+	forget_letters(view, from);
 	(void) weir_view_fill(view, psprintf(WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from)));
 }
 

@@ -25,6 +25,9 @@ extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *
 /* REFRESH MATERIALIZED VIEW: rebuild from the kept rows. */
 extern void weir_view_refresh(View *view, bool skip_data);
 
+/* Of a join of streams: rows from a time in one of its columns on (refresh_join.c). */
+extern void weir_refresh_join(View *view, int column, TimestampTz since);
+
 /* ALTER ... SET/RESET (weir.lateness, weir.keep): defs are DefElems, checked by options.c. */
 extern void weir_view_alter(View *view, List *defs, bool reset);
 

@@ -367,6 +367,53 @@ first_window(View *view, ViewShape *shape, int column, TimestampTz from)
 	return result;
 }
 
+/* weir_view_has_topics tells whether the rows of a view's streams can all be read again. */
+bool
+weir_view_has_topics(View *view)
+{
+	ListCell   *lc;
+
+	foreach(lc, view->streams)
+	{
+		if (weir_stream_require(lfirst_oid(lc))->server == NULL)
+			return false;
+	}
+	return view->upstreams == NIL;
+}
+
+/* What to do where kept rows are not enough. */
+static const char *
+way_out(View *view)
+{
+	if (!weir_view_has_topics(view))
+		return "Create the view again: it begins with the rows that are kept.";
+	if (list_length(view->streams) > 1)
+		return "Drop the view, weir.seek its streams to 'earliest' with rebuild => true, and create it again.";
+	return "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.";
+}
+
+bool
+weir_view_is_whole(View *view)
+{
+	return view_horizon(view) == DT_NOBEGIN;
+}
+
+/* Can a part of a join of streams be told by the rows of a part of the time? */
+static bool
+join_has_parts(View *view)
+{
+	ListCell   *lc;
+
+	if (view->join_reach < 0 || view->at_once || weir_view_closes(view))
+		return false;
+	foreach(lc, view->streams)
+	{
+		if (weir_view_since(view, lfirst_oid(lc)))
+			return false;
+	}
+	return true;
+}
+
 TimestampTz
 weir_view_covered_from(View *view, int *column)
 {
@@ -382,9 +429,9 @@ weir_view_covered_from(View *view, int *column)
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
 	*column = weir_first_event_column(shape, &overlapping);
-	if (horizon == DT_NOEND || *column == 0 || overlapping || view->joins)
-		refuse_uncovered(view, "weir.seek(stream, 'earliest', rebuild => true) builds the views afresh from the topic.");
-	horizon = first_window(view, shape, *column, horizon);
+	if (horizon == DT_NOEND || *column == 0 || (view->joins ? !join_has_parts(view) : overlapping))
+		refuse_uncovered(view, way_out(view));
+	horizon = view->joins ? horizon + view->join_reach : first_window(view, shape, *column, horizon);
 	weir_view_scope_close(&scope);
 	return horizon;
 }

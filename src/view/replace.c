@@ -32,6 +32,7 @@
 #include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
@@ -184,14 +185,6 @@ order_columns(Replace *replace, Query *query)
 
 /* --- the view beside ------------------------------------------------------------------ */
 
-static bool
-is_whole(View *view)
-{
-	int			column;
-
-	return view->streams == NIL || weir_view_covered_from(view, &column) == DT_NOBEGIN;
-}
-
 /* As CREATE MATERIALIZED VIEW would make it, with the old one's options, for its owner. */
 static void
 make_beside(Replace *replace, Query *query, const char *text, char *name, char *start)
@@ -220,30 +213,16 @@ make_beside(Replace *replace, Query *query, const char *text, char *name, char *
 	replace->beside = weir_view_require(made.objectId);
 }
 
-/* Could the streams be read again from their topics? */
-static bool
-has_topics(View *view)
-{
-	ListCell   *lc;
-
-	foreach(lc, view->streams)
-	{
-		if (weir_stream_require(lfirst_oid(lc))->server == NULL)
-			return false;
-	}
-	return view->upstreams == NIL;
-}
-
 static void
 check_whole(Replace *replace)
 {
-	if (is_whole(replace->beside))
+	if (replace->beside->streams == NIL || weir_view_is_whole(replace->beside))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("kept rows cannot tell what continuous view %s would hold", replace->view->name),
 			 errdetail("Rows that it has counted are no longer kept (weir.keep of the stream)."),
-			 has_topics(replace->beside) ?
+			 weir_view_has_topics(replace->beside) ?
 			 errhint("weir.replace(..., start => 'earliest') builds it from what the topic still has, while the old one goes on.") :
 			 errhint("Create another view, which begins with the rows that are kept.")));
 }
@@ -534,6 +513,19 @@ weir_replace_check_kind(Replace *replace)
 				 errmsg("continuous view %s would become another kind of source for the views that read it", replace->view->name),
 				 errdetail(was ? "Its rows are appended, and those of the new query change." : "Its rows change, and those of the new query are appended."),
 				 errhint("Drop the views that read it first.")));
+}
+
+/* weir_replace_twin makes a view with a view's own query, under a name of its own, from the kept rows. */
+View *
+weir_replace_twin(View *view)
+{
+	Replace		replace = {.view = view};
+	int			guc_level = NewGUCNestLevel();
+
+	weir_view_scope_settings(view);
+	make_beside(&replace, weir_shape_definition(view->query_relid), "", psprintf("weir_twin_%u", view->relid), NULL);
+	AtEOXact_GUC(false, guc_level);
+	return replace.beside;
 }
 
 /* --- all together -------------------------------------------------------------------------------- */

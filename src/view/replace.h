@@ -24,6 +24,7 @@ extern void weir_replace_compare(Replace *replace, Query *query);
 extern void weir_replace_check(View *view);
 extern void weir_replace_check_kind(Replace *replace);
 extern List *weir_replace_inlined(View *view);
+extern View *weir_replace_twin(View *view);
 extern void weir_replace_take_place(Replace *replace, bool guarded);
 
 /* replace_topic.c: from the topic, by the workers */

@@ -83,9 +83,8 @@ check_above(View *view)
 	foreach(lc, weir_replace_inlined(view))
 	{
 		View	   *above = weir_view_require(lfirst_oid(lc));
-		int			column;
 
-		if (weir_view_covered_from(above, &column) != DT_NOBEGIN)
+		if (!weir_view_is_whole(above))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("continuous view %s reads %s, and kept rows cannot tell what it would hold", above->name, view->name),

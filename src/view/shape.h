@@ -256,6 +256,10 @@ extern int	weir_first_event_column(ViewShape *shape, bool *overlapping);
  */
 extern TimestampTz weir_view_covered_from(View *view, int *column);
 
+/* Are all rows that ever came kept? Can they all be read from topics? */
+extern bool weir_view_is_whole(View *view);
+extern bool weir_view_has_topics(View *view);
+
 /* define.c */
 extern void weir_view_lock_streams(List *streams);
 extern uint64 weir_view_fill(View *view, const char *qual);
