@@ -78,7 +78,7 @@ CREATE TABLE weir.view_def (
   batch       bigint NOT NULL DEFAULT 0,
   error       text,
   join_reach  bigint,                       -- a join of streams: how far behind the watermark kept rows are needed, microseconds; -1: no bound
-  join_shift  bigint,                       -- and how far behind it rows close, microseconds
+  close_shift bigint NOT NULL DEFAULT 0,    -- how much later than their end windows close, or than their time rows of a join, microseconds
   closes      boolean NOT NULL DEFAULT false,   -- an outer join of streams: rows without a match come at a close
   since       text[],                       -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
   start       text,                         -- weir.start; NULL: not given

@@ -33,8 +33,8 @@ typedef struct View
 	char	   *settings[4];	/* search_path, TimeZone, DateStyle, IntervalStyle at CREATE */
 	bool		joins;			/* joins streams (view/join.c) */
 	bool		closes;			/* with an outer join: rows without a match come at a close */
+	int64		close_shift;	/* how much later than their end its windows close, or than their time rows of a join, microseconds */
 	int64		join_reach;		/* how far behind the watermark, less lateness, their kept rows are needed, microseconds; -1: no bound */
-	int64		join_shift;		/* how far behind it they close, microseconds */
 	bool		at_once;		/* weir.unmatched = 'at once' */
 	List	   *detached_inserts;	/* of Oid: streams whose INSERTed rows the view does not follow now */
 	Oid			replaces;		/* weir.replace: the view whose place it will take, or InvalidOid */

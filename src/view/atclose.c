@@ -31,9 +31,11 @@
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/join.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/windowed.h"
 
 /* A local day may be so much longer than its interval says, and a month that ends on its origin's 31st so many days. */
 #define LONGEST_SHIFT	(3 * USECS_PER_HOUR)
@@ -113,6 +115,15 @@ window_size(FuncExpr *call)
 	return DatumGetIntervalP(((Const *) lsecond(call->args))->constvalue);
 }
 
+/* The later of two intervals; either may be NULL. */
+static Interval *
+longer(Interval *a, Interval *b)
+{
+	if (a == NULL || b == NULL)
+		return a ? a : b;
+	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(a), IntervalPGetDatum(b))) ? a : b;
+}
+
 static Interval *
 longest(List *calls)
 {
@@ -127,10 +138,17 @@ longest(List *calls)
 		*size = *window_size(call);
 		size->time += exprType(llast(call->args)) == TEXTOID ? LONGEST_SHIFT : 0;
 		size->day += size->month != 0 ? LONGEST_MONTH : 0;
-		if (result == NULL ||
-			DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(size), IntervalPGetDatum(result))))
-			result = size;
+		result = longer(result, size);
 	}
+	return result;
+}
+
+static Interval *
+microseconds(int64 span)
+{
+	Interval   *result = palloc0(sizeof(Interval));
+
+	result->time = span;
 	return result;
 }
 
@@ -139,7 +157,7 @@ longest(List *calls)
 static void
 check_stream(ViewShape *shape, Stream *stream, Interval *lateness)
 {
-	Interval   *needed = longest(shape->window_calls);
+	Interval   *needed = shape->window_span;
 
 	if (!stream->logged && stream->server == NULL)
 		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes. After a crash they would be gone: stream %s is unlogged and fed by INSERT only.", stream->name),
@@ -148,10 +166,58 @@ check_stream(ViewShape *shape, Stream *stream, Interval *lateness)
 		lateness = stream->lateness;
 	if (lateness)
 		needed = DatumGetIntervalP(DirectFunctionCall2(interval_pl, IntervalPGetDatum(needed), IntervalPGetDatum(lateness)));
+	if (shape->close_shift)
+		needed = DatumGetIntervalP(DirectFunctionCall2(interval_pl, IntervalPGetDatum(needed), IntervalPGetDatum(microseconds(shape->close_shift))));
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(stream->keep), IntervalPGetDatum(needed))))
 		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes, and stream %s keeps rows for less than the window and its lateness.", stream->name),
 					psprintf("ALTER TABLE %s SET (weir.keep = '%s').", stream->name,
 							 DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(needed)))));
+}
+
+/* Whatever its form is, it is run at close. */
+static void
+set_at_close(ViewShape *shape, LateRule *rule)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->streams)
+		check_stream(shape, weir_source_require(lfirst_oid(lc)), rule->lateness);
+	shape->recompute = NULL;
+	shape->exclusive = false;
+	shape->at_close = true;
+	shape->in_place = true;
+	shape->strategy = "at close";
+	shape->why = "the query is run over the rows kept when a window closes";
+}
+
+/*
+ * weir_atclose_windowed completes the shape of a final view, all parts of whose query belong to one window; raises
+ * 0A000 for what does not.
+ */
+void
+weir_atclose_windowed(ViewShape *shape, LateRule *rule)
+{
+	Windowed   *windowed = weir_windowed_analyse(shape->query, shape->name);
+	ListCell   *lc;
+
+	foreach(lc, windowed->parts)
+	{
+		WindowPart *part = lfirst(lc);
+
+		if (part->again)
+			continue;
+		weir_arrival_order(part->level);
+		if (!weir_join_level(part->level))
+			weir_arrival_ties(part->level);
+	}
+	shape->window_calls = windowed->calls;
+	shape->window_span = longer(longest(windowed->calls), microseconds(windowed->before));
+	shape->window_before = windowed->before > 0 || list_length(windowed->calls) > 1 ? weir_interval_longest(shape->window_span) : 0;
+	shape->unsure = windowed->unsure;
+	shape->outer = windowed->outer;
+	shape->close_shift = windowed->after;
+	weir_windowed_late(shape, windowed, rule);
+	set_at_close(shape, rule);
 }
 
 /*
@@ -162,15 +228,18 @@ void
 weir_atclose_make(ViewShape *shape, LateRule *rule)
 {
 	Windows		windows = {shape->name, NIL};
-	ListCell   *lc;
 
+	if (shape->recompute && !shape->recompute->windowed && !shape->joins)
+	{
+		weir_atclose_windowed(shape, rule);
+		return;
+	}
 	if (shape->recompute && !shape->recompute->windowed)
 		weir_refuse(shape->name, "Rows of the result would depend on rows of several windows.",
 					"Put window_start into the select list and into each GROUP BY, DISTINCT ON and PARTITION BY.");
 	find_windows(&windows, shape->query);
 	shape->window_calls = windows.calls;
-	foreach(lc, shape->streams)
-		check_stream(shape, weir_source_require(lfirst_oid(lc)), rule->lateness);
+	shape->window_span = longest(windows.calls);
 	if (shape->recompute)
 	{
 		ViewShape	lowest = *shape;
@@ -182,13 +251,7 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 	}
 	else
 		weir_late_filter(shape, rule);
-	shape->recompute = NULL;
-	shape->exclusive = false;
-	shape->at_close = true;
-	shape->in_place = true;
-	shape->strategy = "at close";
-	shape->why = "the query is run over the rows kept when a window closes";
-	shape->window_span = longest(windows.calls);
+	set_at_close(shape, rule);
 }
 
 /* --- statements ----------------------------------------------------------------------------- */
@@ -283,7 +346,7 @@ weir_atclose_deltas(View *view, Interval *span)
 	List	   *deltas = NIL;
 	TimestampTz from = weir_window_times.closed;
 	TimestampTz until = weir_window_times.closing;
-	int64		apart = weir_join_shift(view);	/* what a row of a window meets may be in none of them */
+	int64		apart = weir_close_shift(view);	/* what a row of a window meets may be in none of them */
 	ListCell   *lc;
 
 	if (!TIMESTAMP_NOT_FINITE(until))

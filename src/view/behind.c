@@ -47,7 +47,9 @@ moved(TimestampTz time, Interval *span, PGFunction function)
 static TimestampTz
 over_at(View *view, Stream *stream, TimestampTz closed)
 {
-	return moved(closed, view->lateness ? view->lateness : stream->lateness, timestamptz_pl_interval);
+	TimestampTz over = moved(closed, view->lateness ? view->lateness : stream->lateness, timestamptz_pl_interval);
+
+	return TIMESTAMP_NOT_FINITE(over) || view->joins ? over : over + view->close_shift;
 }
 
 /* Hidden columns of a row of a delta. */

@@ -33,7 +33,7 @@
 #include "view/shape.h"
 #include "view/upstream.h"
 
-static void check_query(Query *query, const char *name, bool top, bool recompute);
+static void check_query(Query *query, const char *name, bool top, CheckMode mode);
 
 void
 weir_refuse(const char *name, const char *detail, const char *hint)
@@ -217,7 +217,7 @@ set_operation_name(SetOperationStmt *op)
 
 /* Only UNION ALL, and every arm a query over a stream. */
 static void
-check_set_operation(Query *query, Node *node, const char *name)
+check_set_operation(Query *query, Node *node, const char *name, CheckMode mode)
 {
 	SetOperationStmt *op;
 
@@ -228,27 +228,27 @@ check_set_operation(Query *query, Node *node, const char *name)
 		if (!weir_query_has_stream((Node *) rte->subquery))
 			weir_refuse(name, "UNION ALL of a stream with a query that reads no stream: its rows would count again with every batch.",
 						"Unite streams only, and add the other rows where the view is read.");
-		check_query(rte->subquery, name, false, false);
+		check_query(rte->subquery, name, false, mode == CHECK_WINDOWED ? mode : CHECK_MERGES);
 		return;
 	}
 	op = castNode(SetOperationStmt, node);
-	if (op->op != SETOP_UNION || !op->all)
+	if (mode != CHECK_WINDOWED && (op->op != SETOP_UNION || !op->all))
 		weir_refuse(name, psprintf("%s over a stream is not supported.", set_operation_name(op)),
 					"Use UNION ALL of streams, or EXISTS over an ordinary table in WHERE.");
-	check_set_operation(query, op->larg, name);
-	check_set_operation(query, op->rarg, name);
+	check_set_operation(query, op->larg, name, mode);
+	check_set_operation(query, op->rarg, name, mode);
 }
 
 /* Clauses that no level with a stream may have. */
 static void
-check_clauses(Query *query, const char *name, bool recompute)
+check_clauses(Query *query, const char *name, CheckMode mode)
 {
-	if (query->limitCount || query->limitOffset)
+	if ((query->limitCount || query->limitOffset) && mode != CHECK_WINDOWED)
 		weir_refuse(name, "LIMIT and OFFSET over a stream are not supported.",
 					"Keep all groups, and put ORDER BY ... LIMIT where the view is read.");
 	if (query->rowMarks)
 		weir_refuse(name, "FOR UPDATE and FOR SHARE are not supported.", "Leave out the locking clause.");
-	if (recompute)
+	if (mode != CHECK_MERGES)
 		return;
 	if (query->hasDistinctOn)
 		weir_refuse(name, "DISTINCT ON over a stream is not supported.",
@@ -280,7 +280,7 @@ sublink_walker(Node *node, void *name)
 }
 
 static void
-check_ctes(Query *query, const char *name, bool recompute)
+check_ctes(Query *query, const char *name, CheckMode mode)
 {
 	ListCell   *lc;
 
@@ -296,7 +296,7 @@ check_ctes(Query *query, const char *name, bool recompute)
 		if (cte->cterecursive)
 			weir_refuse(name, psprintf("The recursive common table expression \"%s\" reads a stream.", cte->ctename),
 						"Recursion may read ordinary tables only.");
-		check_query(castNode(Query, cte->ctequery), name, false, recompute);
+		check_query(castNode(Query, cte->ctequery), name, false, mode);
 	}
 }
 
@@ -332,21 +332,21 @@ check_shown_keys(Query *query, const char *name)
 
 /* One level; nothing to say about levels that read no stream. */
 static void
-check_query(Query *query, const char *name, bool top, bool recompute)
+check_query(Query *query, const char *name, bool top, CheckMode mode)
 {
 	ListCell   *lc;
 
 	if (!weir_query_has_stream((Node *) query))
 		return;
 	check_stack_depth();
-	check_clauses(query, name, recompute);
-	check_ctes(query, name, recompute);
+	check_clauses(query, name, mode);
+	check_ctes(query, name, mode);
 	if (query->setOperations)
 	{
-		check_set_operation(query, query->setOperations, name);
+		check_set_operation(query, query->setOperations, name, mode);
 		return;
 	}
-	check_grouping(query, name, top || recompute);
+	check_grouping(query, name, top || mode != CHECK_MERGES);
 	(void) query_tree_walker(query, sublink_walker, (void *) name,
 							 QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES);
 	if (!check_from(query, (Node *) query->jointree, name))
@@ -357,7 +357,7 @@ check_query(Query *query, const char *name, bool top, bool recompute)
 		RangeTblEntry *rte = lfirst(lc);
 
 		if (rte->rtekind == RTE_SUBQUERY)
-			check_query(rte->subquery, name, false, recompute);
+			check_query(rte->subquery, name, false, mode);
 	}
 }
 
@@ -499,9 +499,9 @@ expression_walker(Node *node, ExpressionCheck *check)
  * aggregates merge is judged in aggregates.c.
  */
 void
-weir_check_query(Query *query, const char *name, bool final, bool recompute)
+weir_check_query(Query *query, const char *name, bool final, CheckMode mode)
 {
-	ExpressionCheck check = {name, NIL, recompute};
+	ExpressionCheck check = {name, NIL, mode != CHECK_MERGES};
 	Node	   *having = query->havingQual;
 
 	if (!weir_query_has_stream((Node *) query))
@@ -513,9 +513,9 @@ weir_check_query(Query *query, const char *name, bool final, bool recompute)
 		(void) sublink_walker(having, (void *) name);
 		query->havingQual = NULL;
 	}
-	else if (!recompute)
+	else if (mode == CHECK_MERGES)
 		check_shown_keys(query, name);
-	check_query(query, name, true, recompute);
+	check_query(query, name, true, mode);
 	query->havingQual = having;
 	(void) expression_walker((Node *) query, &check);
 }

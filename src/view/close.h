@@ -66,10 +66,11 @@ extern TimestampTz weir_close_mark(View *view, Stream *stream);
 extern TimestampTz weir_join_needs_from(Oid stream);
 
 /*
- * Of a view that joins streams: how long rows wait for each other before they close, microseconds, 0 if they
- * do not close; and the first of its rows that has not closed, DT_NOBEGIN if there is none.
+ * How much later than their end windows of a view close, microseconds: as long as rows behind it may still count, or
+ * rows of streams that are joined wait for each other. And of a view that joins streams: the first of its rows
+ * that has not closed, DT_NOBEGIN if there is none.
  */
-extern int64 weir_join_shift(View *view);
+extern int64 weir_close_shift(View *view);
 extern TimestampTz weir_join_first_open(View *view);
 
 /* A new or emptied final view: nothing is closed. */

@@ -375,12 +375,11 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[11] = Int64GetDatum(shape->join_reach);
 	nulls[11] = shape->joins ? ' ' : 'n';
 	values[12] = BoolGetDatum(shape->closes);
-	values[13] = Int64GetDatum(shape->join_shift);
-	nulls[13] = shape->joins ? ' ' : 'n';
+	values[13] = Int64GetDatum(shape->close_shift);
 	values[14] = options->start ? CStringGetTextDatum(options->start) : (Datum) 0;
 	nulls[14] = options->start ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, join_shift, start)"
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, close_shift, start)"
 							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15)",
 							  15, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
@@ -606,6 +605,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_join_prepare(shape);
 	if (shape->tables)
 		weir_tables_announce(shape);
+	if (shape->limits)
+		ereport(NOTICE, (errmsg("LIMIT of view \"%s\" counts for each window by itself", name)));
 	result = create_objects(stmt, options, shape);
 	view = weir_view_require(result.objectId);
 	if (view->keep && !weir_view_passes(view))

@@ -596,7 +596,7 @@ covered_condition(View *view, ViewShape *shape)
 			horizon = weir_session_end_of(horizon, 2 * shape->session->rule.gap);	/* rows before may have touched rows behind */
 		if (view->joins && view->join_reach < 0)
 			refuse_uncovered(view, "Give the join a bound on event times.");
-		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon + Max(view->join_reach, 0)));
+		condition = psprintf("%s AND %s", condition, side_condition(shape, column, ">=", horizon + Max(view->join_reach, 0) + shape->window_before));
 	}
 	foreach(lc, view->streams)
 		newest = Max(newest, newest_row(weir_stream_require(lfirst_oid(lc))));

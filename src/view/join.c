@@ -611,7 +611,7 @@ measure_reach(ViewShape *shape, List *joins)
 {
 	ListCell   *lc;
 
-	shape->join_reach = shape->join_shift = 0;
+	shape->join_reach = shape->close_shift = 0;
 	shape->join_slack = PG_INT64_MAX;
 	foreach(lc, joins)
 	{
@@ -624,7 +624,7 @@ measure_reach(ViewShape *shape, List *joins)
 			shape->join_reach = -1;
 			return;
 		}
-		shape->join_shift = Max(shape->join_shift, reach);
+		shape->close_shift = Max(shape->close_shift, reach);
 		if (shape->recompute && shape->recompute->windowed && !shape->recompute->from_result)
 		{
 			(void) size_walker(lfirst(lc), &size);

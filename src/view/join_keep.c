@@ -73,9 +73,9 @@ weir_join_needs_from(Oid stream)
 }
 
 int64
-weir_join_shift(View *view)
+weir_close_shift(View *view)
 {
-	return view->joins && weir_view_closes(view) ? view->join_shift : 0;
+	return weir_view_closes(view) ? view->close_shift : 0;
 }
 
 TimestampTz

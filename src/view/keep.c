@@ -233,6 +233,8 @@ is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)
 {
 	if (shape->recompute)
 		return weir_recompute_is_key(shape, tle);
+	if (list_member_int(shape->unsure, tle->resno))
+		return false;
 	return !shape->grouped || shape->finals ||
 		(tle->ressortgroupref != 0 &&
 		 get_sortgroupref_clause_noerr(tle->ressortgroupref, shape->query->groupClause) != NULL);

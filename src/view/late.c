@@ -144,11 +144,10 @@ extend_rte(RangeTblEntry *rte, const char *column, int natts)
 	rte->colcollations = lappend_oid(rte->colcollations, InvalidOid);
 }
 
-/* A hidden column at this level, as a Var. */
+/* A hidden column of one FROM item of this level, as a Var. */
 static Expr *
-expose(Query *query, const char *column, LateRule *rule)
+expose_item(Query *query, int rtindex, const char *column, LateRule *rule)
 {
-	int			rtindex = stream_item(query);
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	AttrNumber	attno = expose_in_query(stream_query(query, rte), column, rule);
 
@@ -156,6 +155,13 @@ expose(Query *query, const char *column, LateRule *rule)
 		extend_cte(cte_of(query, rte), column, attno);
 	extend_rte(rte, column, attno);
 	return (Expr *) makeVar(rtindex, attno, hidden_type(column), -1, InvalidOid, 0);
+}
+
+/* The same of the one that stands for a stream's rows. */
+static Expr *
+expose(Query *query, const char *column, LateRule *rule)
+{
+	return expose_item(query, stream_item(query), column, rule);
 }
 
 /* weir_late_expose passes a hidden column of the deltas up to a level, as a Var there. */
@@ -198,11 +204,16 @@ minus_interval(Expr *time, Interval *span)
 static Interval *
 lateness_of(Stream *stream, LateRule *rule)
 {
-	static Interval none = {0};
+	Interval   *result = palloc0(sizeof(Interval));
 
 	if (rule->lateness)
-		return rule->lateness;
-	return stream->lateness || !rule->final ? stream->lateness : &none;
+		*result = *rule->lateness;
+	else if (stream->lateness)
+		*result = *stream->lateness;
+	else if (!rule->final)
+		return NULL;
+	result->time += rule->shift;
+	return result;
 }
 
 /* A hidden or computed column in the query that reads the delta itself. */
@@ -350,25 +361,25 @@ window_until(RangeTblEntry *rte, int rtindex, AttrNumber attno, Expr *limit)
  * rows the window itself need not be computed here.
  */
 static Expr *
-past_deadline(Query *query, int rtindex, LateRule *rule)
+past_deadline(Query *query, int rtindex, int item, LateRule *rule)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-	Expr	   *late = window_until(rte, rtindex, 2, expose(query, COL_DEADLINE, rule));
+	Expr	   *late = window_until(rte, rtindex, 2, expose_item(query, item, COL_DEADLINE, rule));
 	Expr	   *older;
 
 	if (!weir_is_tumble(rte) || !weir_is_event_time(query, linitial(call->args)))
 		return late;
 	older = make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
 										   TIMESTAMPTZOID, TIMESTAMPTZOID),
-						  BOOLOID, false, expose(query, WEIR_COL_EVENT_TIME, rule),
-						  expose(query, WEIR_COL_STREAM_TIME, rule), InvalidOid, InvalidOid);
+						  BOOLOID, false, expose_item(query, item, WEIR_COL_EVENT_TIME, rule),
+						  expose_item(query, item, WEIR_COL_STREAM_TIME, rule), InvalidOid, InvalidOid);
 	return makeBoolExpr(AND_EXPR, list_make2(older, late), -1);
 }
 
-/* Is a row late for the window of this FROM item? */
-static Expr *
-late_condition(Query *query, int rtindex, LateRule *rule)
+/* weir_late_condition: is a row of an item late for the window of another FROM item? */
+Expr *
+weir_late_condition(Query *query, int rtindex, int item, LateRule *rule)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	List	   *terms = NIL;
@@ -376,12 +387,12 @@ late_condition(Query *query, int rtindex, LateRule *rule)
 	if (rule->final)
 		terms = lappend(terms, window_until(rte, rtindex, 2, weir_final_time("closed_until")));
 	if (rule->has_lateness)
-		terms = lappend(terms, past_deadline(query, rtindex, rule));
+		terms = lappend(terms, past_deadline(query, rtindex, item, rule));
 	if (rule->keep && rule->keep_attno != 0)
 		terms = lappend(terms, window_until(rte, rtindex, rule->keep_attno,
-											expose(query, COL_EXPIRED, rule)));
+											expose_item(query, item, COL_EXPIRED, rule)));
 	if (rule->kept)
-		terms = lappend(terms, window_until(rte, rtindex, 1, expose(query, COL_UNKEPT, rule)));
+		terms = lappend(terms, window_until(rte, rtindex, 1, expose_item(query, item, COL_UNKEPT, rule)));
 	return list_length(terms) == 1 ? linitial(terms) : makeBoolExpr(OR_EXPR, terms, -1);
 }
 
@@ -423,7 +434,7 @@ late_conditions(Query *query, LateRule *rule)
 
 		if (weir_is_window(rte))
 			result = lappend(result, joins ? window_until(rte, i, 2, weir_final_time("closed_until")) :
-							 late_condition(query, i, rule));
+							 weir_late_condition(query, i, stream_item(query), rule));
 	}
 	return result;
 }
@@ -542,13 +553,13 @@ behind_newest(Expr *event_time, Expr *stream_time, LateRule *rule)
 }
 
 /*
- * late_query selects, of the rows that the outermost level leaves out as late:
+ * weir_late_query selects, of the rows that the outermost level leaves out as late:
  * partition, offset, event time, window_start, the row. NULL if that level has no window.
  * A row of the newest event time so far is in a window that goes on: most rows
  * need no look at the window.
  */
-static Query *
-late_query(Query *query, LateRule *rule)
+Query *
+weir_late_query(Query *query, LateRule *rule)
 {
 	List	   *conditions;
 	int			rtindex = stream_item(query);
@@ -615,6 +626,13 @@ weir_late_deadline(Query *query, LateRule *rule, bool expired)
 	return expose(query, expired ? COL_EXPIRED : COL_DEADLINE, rule);
 }
 
+/* weir_late_deadline_of does so with rows of one FROM item. */
+Expr *
+weir_late_deadline_of(Query *query, int rtindex, LateRule *rule)
+{
+	return expose_item(query, rtindex, COL_DEADLINE, rule);
+}
+
 /* weir_late_wanted tells whether some stream keeps its late rows. */
 bool
 weir_late_wanted(List *streams)
@@ -648,7 +666,7 @@ weir_late_filter(ViewShape *shape, LateRule *rule)
 	rule->has_lateness = any_lateness(shape->streams, rule);
 	if (!rule->has_lateness && !(rule->keep && rule->keep_attno != 0) && !rule->kept)
 		return;
-	late = late_query(shape->query, rule);
+	late = weir_late_query(shape->query, rule);
 	if (!filter_levels(shape->query, rule))
 	{
 		if (rule->lateness && !shape->joins)

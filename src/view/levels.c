@@ -45,6 +45,13 @@ not_linear_walker(Node *node, void *context)
 	return expression_tree_walker(node, not_linear_walker, context);
 }
 
+/* weir_recompute_groups: does a query over a stream group, number or make distinct, on any level? */
+bool
+weir_recompute_groups(Query *query)
+{
+	return not_linear_walker((Node *) query, NULL);
+}
+
 /* Is some level below this one not linear in a stream? */
 static bool
 not_linear_below(Query *query)

@@ -168,7 +168,7 @@ weir_recompute_analyse(ViewShape *shape)
 	shape->exclusive = true;
 	weir_recompute_levels(shape);
 	weir_recompute_keys(shape);
-	if (shape->recompute->keys == NIL)
+	if (shape->recompute->keys == NIL && (!shape->finals || shape->joins))
 		weir_refuse(shape->name, psprintf("%s: no column of the select list is a key of every GROUP BY, DISTINCT ON and PARTITION BY, so new rows may change any row of the result.",
 										  what_needs_rows(shape)),
 					"Group (or partition) by a column, best by window_start of tumble(), and show it in the select list.");

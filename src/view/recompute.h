@@ -49,6 +49,7 @@ typedef struct Recompute
 extern void weir_levels_inline(Query *query);
 extern bool weir_recompute_prepare(Query **query);
 extern Query *weir_recompute_lowest(Query *query);
+extern bool weir_recompute_groups(Query *query);
 extern bool weir_recompute_groups_below(Query *query);
 extern Query *weir_recompute_wrap(Query *query);
 extern Query *weir_recompute_stream_part(Query *level, int *rtindex);

@@ -33,6 +33,7 @@
 #include "view/session.h"
 #include "view/states.h"
 #include "view/upstream.h"
+#include "view/windowed.h"
 
 /* --- the two queries ------------------------------------------------------- */
 
@@ -355,6 +356,20 @@ make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *kee
 	weir_tables_analyse(shape);
 }
 
+/* A final view whose query only the rules for windows as a whole can tell to be right (windowed.c). */
+static void
+make_windowed(ViewShape *shape, bool over_views, LateRule *rule)
+{
+	weir_check_query(shape->query, shape->name, true, CHECK_WINDOWED);
+	weir_levels_inline(shape->query);
+	if (!over_views)
+		shape->streams = weir_rewrite_streams(shape->query);
+	shape->limits = shape->query->limitCount || shape->query->limitOffset;
+	shape->query = weir_recompute_wrap(weir_limit_per_window(shape->query, shape->name));
+	shape->joins_table = table_walker((Node *) shape->query, NULL);
+	weir_atclose_windowed(shape, rule);
+}
+
 /*
  * weir_shape_make understands a definition, or raises 0A000. lateness and keep
  * are the view's, or NULL. All in CurrentMemoryContext.
@@ -384,6 +399,11 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	shape->finals = final;
 	distinct_as_groups(shape->query);
 	session = weir_session_prepare(shape->query, name);
+	if (final && !session && weir_windowed_wanted(shape->query))
+	{
+		make_windowed(shape, views != NIL, &rule);
+		return shape;
+	}
 	shape->joins = weir_join_isolate(shape->query);
 	if (session && shape->joins)
 		weir_refuse(name, "session() stands beside a join of streams.",
@@ -392,7 +412,7 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	if (session && recompute)
 		weir_session_refuse_merging(name);
 	at_close = final && (recompute || (!shape->query->hasAggs && shape->query->groupClause == NIL));
-	weir_check_query(shape->query, name, final, recompute);
+	weir_check_query(shape->query, name, final, recompute ? CHECK_RECOMPUTE : CHECK_MERGES);
 	if (final && !at_close)
 		shape->hidden_keys = weir_final_hidden_keys(shape->query);
 	if (!recompute)

@@ -56,6 +56,7 @@ typedef struct LateRule
 	bool		final;			/* no lateness given is none; windows that are closed take no rows */
 	bool		kept;			/* windows that began before what the stream keeps take no rows */
 	bool		has_lateness;	/* set by weir_late_filter */
+	int64		shift;			/* windows are over so much later than their end, microseconds */
 } LateRule;
 
 typedef struct ViewShape
@@ -83,18 +84,30 @@ typedef struct ViewShape
 	bool		at_close;		/* final, and run over the kept rows when windows close: no states */
 	List	   *window_calls;	/* at_close: of FuncExpr */
 	Interval   *window_span;	/* at_close: how long the longest window lasts */
+	int64		window_before;	/* at_close: rows that count may be so far before a window that the result shows, microseconds */
+	List	   *unsure;			/* at_close: of int, columns that are a window's in some rows only, NULL in others */
+	bool		outer;			/* at_close: with an outer join of streams */
+	bool		limits;			/* at_close: LIMIT or OFFSET, of each window */
+	int64		close_shift;	/* how much later than their end windows close, or than their time rows of a join, microseconds */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
 	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
 	bool		joins;			/* joins streams (join.c) */
 	bool		at_once;		/* with an outer join: rows without a match come at once, and go when one comes (join_once.c) */
 	bool		closes;			/* with an outer join: rows without a match come at a close (join_outer.c) */
 	int64		join_reach;		/* joins: how far behind the watermark, less lateness, kept rows are needed, microseconds; -1: no bound */
-	int64		join_shift;		/* joins: how far behind the watermark, less lateness, rows close, microseconds */
 	int64		join_slack;		/* joins: the lateness that weir.keep leaves where none is given, microseconds */
 } ViewShape;
 
+/* How much of a query weir keeps itself, and so what it may hold. */
+typedef enum CheckMode
+{
+	CHECK_MERGES,				/* states that merge: one level of grouping */
+	CHECK_RECOMPUTE,			/* keys are computed anew: any aggregate, several levels */
+	CHECK_WINDOWED				/* run at close: set operations and LIMIT, too */
+} CheckMode;
+
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
-extern void weir_check_query(Query *query, const char *name, bool final, bool recompute);
+extern void weir_check_query(Query *query, const char *name, bool final, CheckMode mode);
 extern void weir_check_expressions(Query *query, const char *name);
 extern bool weir_query_has_stream(Node *node);
 weir_noreturn extern void weir_refuse(const char *name, const char *detail, const char *hint);
@@ -202,6 +215,9 @@ extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 extern void weir_late_only_closed(Query *query);
 extern void weir_late_note(List *streams, LateRule *rule);
 extern Expr *weir_late_deadline(Query *query, LateRule *rule, bool expired);
+extern Expr *weir_late_deadline_of(Query *query, int rtindex, LateRule *rule);
+extern Expr *weir_late_condition(Query *query, int rtindex, int item, LateRule *rule);
+extern Query *weir_late_query(Query *query, LateRule *rule);
 extern bool weir_late_wanted(List *streams);
 extern Expr *weir_late_record(Query *query);
 
@@ -216,6 +232,7 @@ extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state
 extern Query *weir_final_closed(ViewShape *shape);
 
 /* atclose.c */
+extern void weir_atclose_windowed(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
 extern Query *weir_atclose_statement(ViewShape *shape, Oid result);
 extern Query *weir_atclose_next(ViewShape *shape);

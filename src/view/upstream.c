@@ -122,7 +122,9 @@ find_time_columns(View *view, List **not_null, bool *tables)
 		if (tle->resjunk || !(shape->session ? weir_session_origin(shape, tle, &origin) :
 							  weir_trace_column(shape->query, (Node *) tle->expr, &origin)))
 			continue;
-		if ((origin.window != 0 || origin.not_null) && weir_shape_passes(shape, tle))
+		if (list_member_int(shape->unsure, tle->resno))
+			continue;
+		if ((origin.window != 0 || origin.not_null) && !shape->closes && !shape->outer && weir_shape_passes(shape, tle))
 			*not_null = lappend_int(*not_null, weir_live_column(view->relid, tle->resno));
 		if (origin.window == 0 || !origin.event_time || weir_source_changes(view->relid))
 			continue;

@@ -199,7 +199,7 @@ weir_watermark_of_view(View *view, Oid with, BatchPartition *parts, int nparts, 
 			view_mark->changes_at = mark.changes_at;
 		result = Min(result, weir_time_plus(weir_upstream_watermark(view, below->relid), view->lateness, -1));
 	}
-	return TIMESTAMP_NOT_FINITE(result) ? result : result - weir_join_shift(view);
+	return TIMESTAMP_NOT_FINITE(result) ? result : result - weir_close_shift(view);
 }
 
 bool

@@ -1,0 +1,169 @@
+/*
+ * windowed_late.c
+ *	  Late rows of queries all parts of which belong to one window.
+ *
+ * windowed ⇒ windowed_late ⇒ atclose. Each row is judged for its window where it comes into it: beside the
+ * window function, or in the condition that bounds it. A row is late for a window if this was over before its own
+ * partition's stream time, less the lateness, came to it: at the end of the window, or so much later as the
+ * query asks for rows behind that end. What the view has closed takes no rows either.
+ *
+ * The late query finds the rows left out: of each part one arm of UNION ALL. Rows that are only bounded
+ * count as late when every window that they could be in is over for them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/fmgroids.h"
+#include "utils/timestamp.h"
+#include "view/join.h"
+#include "view/recompute.h"
+#include "view/windowed.h"
+
+static Expr *
+not_after(Expr *a, Expr *b)
+{
+	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LE, BOOLOID, list_make2(a, b), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static Node *
+is_true(Expr *condition, BoolTestType type)
+{
+	BooleanTest *test = makeNode(BooleanTest);
+
+	test->arg = condition;
+	test->booltesttype = type;
+	test->location = -1;
+	return (Node *) test;
+}
+
+static void
+add_qual(Node **quals, Node *qual)
+{
+	*quals = *quals == NULL ? qual : (Node *) makeBoolExpr(AND_EXPR, list_make2(*quals, qual), -1);
+}
+
+/* FROM rows alone, or rows and a window function over them */
+static Query *
+alone(WindowPart *part)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->rtable = list_make1(copyObject(rt_fetch(part->rows, part->level->rtable)));
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	if (part->window)
+	{
+		RangeTblEntry *window = copyObject(rt_fetch(part->window, part->level->rtable));
+		RangeTblRef *second = makeNode(RangeTblRef);
+		FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, window->functions)->funcexpr;
+		Node	   *time = strip_implicit_coercions(linitial(call->args));
+
+		while (IsA(time, Var) && ((Var *) time)->varno != part->rows)
+			time = strip_implicit_coercions(list_nth(rt_fetch(((Var *) time)->varno, part->level->rtable)->joinaliasvars,
+													 ((Var *) time)->varattno - 1));
+		linitial(call->args) = copyObject(time);
+		ChangeVarNodes((Node *) call, part->rows, 1, 0);
+		query->rtable = lappend(query->rtable, window);
+		second->rtindex = 2;
+		query->jointree->fromlist = lappend(query->jointree->fromlist, second);
+	}
+	return query;
+}
+
+/* SELECT partition, offset, event time, window_start, the row, of the late rows of a part */
+static Query *
+late_of_part(WindowPart *part, LateRule *rule)
+{
+	Query	   *late;
+	Expr	   *exprs[5];
+	Expr	   *over;
+
+	if (part->window && !weir_join_level(part->level))
+		return weir_late_query(weir_recompute_linear_part(part->level, NIL), rule);
+	late = alone(part);
+	if (part->window)
+		return weir_late_query(late, rule);
+	exprs[0] = weir_late_expose(late, WEIR_COL_PARTITION);
+	exprs[1] = weir_late_expose(late, WEIR_COL_OFFSET);
+	exprs[2] = weir_late_expose(late, WEIR_COL_EVENT_TIME);
+	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
+	exprs[4] = weir_late_record(late);
+	over = not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_late_deadline(late, rule, false));
+	if (rule->final)
+		over = makeBoolExpr(OR_EXPR, list_make2(over, not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_final_time("closed_until"))), -1);
+	add_qual(&late->jointree->quals, is_true(over, IS_TRUE));
+	late->targetList = NIL;
+	for (int i = 0; i < 5; i++)
+		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	return late;
+}
+
+/* SELECT ... UNION ALL SELECT ... */
+static Query *
+unite(List *queries)
+{
+	StringInfoData sql;
+	Query	   *query;
+	int			i = 0;
+	ListCell   *lc;
+
+	if (list_length(queries) <= 1)
+		return queries ? linitial(queries) : NULL;
+	initStringInfo(&sql);
+	foreach(lc, queries)
+	{
+		TargetEntry *start = list_nth_node(TargetEntry, lfirst_node(Query, lc)->targetList, 3);
+		bool		zoned = exprType((Node *) start->expr) == TIMESTAMPTZOID;
+
+		i++;
+		appendStringInfo(&sql, "%sSELECT c1, c2, c3, %s AS c4, c5 FROM %s AS weir_late_%d(c1, c2, c3, c4, c5)",
+						 i > 1 ? " UNION ALL " : "", zoned ? "c4" : "pg_catalog.timezone('UTC'::pg_catalog.text, c4)",
+						 weir_statement_placeholder(lfirst_node(Query, lc)->targetList), i);
+	}
+	query = weir_statement_parse(sql.data);
+	i = 0;
+	foreach(lc, queries)
+		weir_statement_splice(query, psprintf("weir_late_%d", ++i), lfirst(lc));
+	return query;
+}
+
+/* Leaves late rows out where they come into their window. */
+static void
+filter_part(WindowPart *part, LateRule *rule)
+{
+	if (part->window)
+		add_qual(&part->level->jointree->quals,
+				 is_true(weir_late_condition(part->level, part->window, part->rows, rule), IS_NOT_TRUE));
+	else
+		add_qual(part->quals, is_true(not_after(copyObject(part->end), weir_late_deadline_of(part->level, part->rows, rule)),
+									  IS_NOT_TRUE));
+}
+
+/* weir_windowed_late makes an analysed query leave late rows out, in place, and sets shape->late. */
+void
+weir_windowed_late(ViewShape *shape, Windowed *windowed, LateRule *rule)
+{
+	List	   *late = NIL;
+	ListCell   *lc;
+
+	weir_late_note(shape->streams, rule);
+	rule->shift = windowed->after;
+	foreach(lc, windowed->parts)
+	{
+		WindowPart *part = lfirst(lc);
+		Query	   *query = part->again ? NULL : late_of_part(part, rule);
+
+		if (query)
+			late = lappend(late, query);
+	}
+	foreach(lc, windowed->parts)
+		filter_part(lfirst(lc), rule);
+	shape->late = unite(late);
+}
