@@ -559,6 +559,50 @@ CREATE FUNCTION weir.combine(regprocedure, anyelement, anyelement) RETURNS anyel
   LANGUAGE c AS 'MODULE_PATHNAME', 'weir_combine';
 COMMENT ON FUNCTION weir.combine(regprocedure, anyelement, anyelement) IS 'internal: merges two results of an aggregate whose result is its state';
 
+/* Views over views that change: what came and went there. */
+CREATE FUNCTION weir.net_step(internal, numeric, boolean, boolean) RETURNS internal
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_step';
+COMMENT ON FUNCTION weir.net_step(internal, numeric, boolean, boolean) IS 'internal: transition function of weir.net';
+CREATE FUNCTION weir.net_final(internal) RETURNS bytea
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_final';
+COMMENT ON FUNCTION weir.net_final(internal) IS 'internal: final function of weir.net';
+CREATE AGGREGATE weir.net(numeric, boolean, boolean) (
+  SFUNC = weir.net_step, STYPE = internal, FINALFUNC = weir.net_final);
+COMMENT ON AGGREGATE weir.net(numeric, boolean, boolean) IS 'internal: sum, counts and scales of the rows that came, less those of the rows that went';
+CREATE FUNCTION weir.net_add(bytea, bytea) RETURNS bytea
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_add';
+COMMENT ON FUNCTION weir.net_add(bytea, bytea) IS 'internal: adds two results of weir.net';
+CREATE FUNCTION weir.net_state(bytea, boolean) RETURNS bytea
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_state';
+COMMENT ON FUNCTION weir.net_state(bytea, boolean) IS 'internal: the transition state of sum, avg or (with squares) variance over the rows that a result of weir.net stands for';
+CREATE FUNCTION weir.extreme_step(internal, anyelement, boolean) RETURNS internal
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_extreme_step';
+COMMENT ON FUNCTION weir.extreme_step(internal, anyelement, boolean) IS 'internal: transition function of weir.net_min and its kin';
+CREATE FUNCTION weir.net_min_final(internal, anyelement, boolean) RETURNS anyelement
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_min';
+COMMENT ON FUNCTION weir.net_min_final(internal, anyelement, boolean) IS 'internal: final function of weir.net_min';
+CREATE AGGREGATE weir.net_min(anyelement, boolean) (
+  SFUNC = weir.extreme_step, STYPE = internal, FINALFUNC = weir.net_min_final, FINALFUNC_EXTRA);
+COMMENT ON AGGREGATE weir.net_min(anyelement, boolean) IS 'internal: the least value that rows which came and went leave net';
+CREATE FUNCTION weir.net_min_lost_final(internal) RETURNS boolean
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_min_lost';
+COMMENT ON FUNCTION weir.net_min_lost_final(internal) IS 'internal: final function of weir.net_min_lost';
+CREATE AGGREGATE weir.net_min_lost(anyelement, boolean) (
+  SFUNC = weir.extreme_step, STYPE = internal, FINALFUNC = weir.net_min_lost_final);
+COMMENT ON AGGREGATE weir.net_min_lost(anyelement, boolean) IS 'internal: did a value equal to that of weir.net_min go?';
+CREATE FUNCTION weir.net_max_final(internal, anyelement, boolean) RETURNS anyelement
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_max';
+COMMENT ON FUNCTION weir.net_max_final(internal, anyelement, boolean) IS 'internal: final function of weir.net_max';
+CREATE AGGREGATE weir.net_max(anyelement, boolean) (
+  SFUNC = weir.extreme_step, STYPE = internal, FINALFUNC = weir.net_max_final, FINALFUNC_EXTRA);
+COMMENT ON AGGREGATE weir.net_max(anyelement, boolean) IS 'internal: the greatest value that rows which came and went leave net';
+CREATE FUNCTION weir.net_max_lost_final(internal) RETURNS boolean
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_net_max_lost';
+COMMENT ON FUNCTION weir.net_max_lost_final(internal) IS 'internal: final function of weir.net_max_lost';
+CREATE AGGREGATE weir.net_max_lost(anyelement, boolean) (
+  SFUNC = weir.extreme_step, STYPE = internal, FINALFUNC = weir.net_max_lost_final);
+COMMENT ON AGGREGATE weir.net_max_lost(anyelement, boolean) IS 'internal: did a value equal to that of weir.net_max go?';
+
 CREATE AGGREGATE weir.total(bigint) (
   SFUNC = pg_catalog.int8pl, STYPE = bigint, COMBINEFUNC = pg_catalog.int8pl, PARALLEL = SAFE);
 COMMENT ON AGGREGATE weir.total(bigint) IS 'internal: sum of counts, as bigint';

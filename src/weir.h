@@ -36,6 +36,9 @@
 
 /* The pseudo-partition of rows that were INSERTed. */
 #define WEIR_INSERT_PARTITION	(-1)
+
+/* The pseudo-partition of old versions of rows of a view, in what changed there (view/capture.c). */
+#define WEIR_GONE_PARTITION		(-2)
 #define WEIR_INSERT_TOPIC		""
 
 /* Settings (weir.c defines them). */

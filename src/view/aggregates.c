@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/nbtree.h"
 #include "access/transam.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
@@ -21,6 +22,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "view/states.h"
 
 void
@@ -186,4 +188,19 @@ weir_aggregate_merges(Aggref *agg)
 	weir_aggregate_read(agg, &info);
 	return OidIsValid(info.combinefn) && !info.polymorphic && agg->args != NIL &&
 		(info.transtype != INTERNALOID || OidIsValid(info.serialfn));
+}
+
+/* weir_equal_is_same: do values of this type that are equal by an operator consist of the same bytes? */
+bool
+weir_equal_is_same(Oid type, Oid collation, Oid operator)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_EQ_OPR);
+	Oid			function;
+
+	if (getBaseType(type) == BPCHAROID || !OidIsValid(entry->btree_opf) || entry->eq_opr != operator || entry->typlen < -1)
+		return false;
+	function = get_opfamily_proc(entry->btree_opf, entry->btree_opintype, entry->btree_opintype,
+								 BTEQUALIMAGE_PROC);
+	return OidIsValid(function) &&
+		DatumGetBool(OidFunctionCall1Coll(function, collation, ObjectIdGetDatum(entry->btree_opintype)));
 }

@@ -177,6 +177,36 @@ run_whole(View *view, ViewPlan *plan, ApplyResult *result)
 		result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
 }
 
+/* Makes the view equal its query over the tables of the views below. */
+static void
+run_all(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result)
+{
+	PlannedStmt *planned = weir_plan_for_size(plan, plan->all, plan->all_plans, PG_INT64_MAX);
+
+	weir_measure_part("statement", true);
+	result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
+	if (plan->clear == NULL)
+		return;
+	(void) weir_run_plan_newest(weir_plan_for_size(plan, plan->clear, plan->clear_plans, 0), plan->text, env, None_Receiver);
+	(void) weir_run_plan_newest(weir_plan_for_size(plan, plan->states, plan->states_plans, PG_INT64_MAX), plan->text,
+								env, None_Receiver);
+	weir_capture_skip(view->relid);
+}
+
+/* Merges what came and went in the views below, and forgets groups that have no rows left. */
+static void
+run_retract(ViewPlan *plan, QueryEnvironment *env, int64 nrows, ApplyResult *result)
+{
+	PlannedStmt *planned = weir_plan_by_index(plan, plan->tree, plan->plans, nrows);
+
+	weir_measure_part("statement", true);
+	result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
+	if (plan->empty == NULL)
+		return;
+	weir_measure_part("groups without rows", false);
+	(void) weir_run_plan_newest(weir_plan_by_index(plan, plan->empty, plan->empty_plans, 0), plan->text, env, None_Receiver);
+}
+
 static pg_noinline void
 run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 {
@@ -197,9 +227,7 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 	}
 	if (result->all)
 	{
-		planned = weir_plan_for_size(plan, plan->all, plan->all_plans, PG_INT64_MAX);
-		weir_measure_part("statement", true);
-		result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
+		run_all(view, plan, env, result);
 		return;
 	}
 	if (plan->sessions)
@@ -207,6 +235,8 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 		if (delta)
 			run_sessions(view, plan, delta, env, result);
 	}
+	else if (plan->clear)
+		run_retract(plan, env, nrows, result);
 	else if (plan->tree)
 	{
 		planned = weir_plan_for_size(plan, plan->tree, plan->plans, nrows);

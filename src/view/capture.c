@@ -48,6 +48,28 @@ weir_capture_forget(Capture *capture)
 	pfree(capture);
 }
 
+/*
+ * weir_capture_skip: a view was computed from the tables as they are now, so what was captured so far is in it.
+ */
+void
+weir_capture_skip(Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, captures)
+	{
+		Capture    *capture = lfirst(lc);
+		MemoryContext old;
+
+		if (!weir_source_changes(capture->view) || list_member_oid(capture->done, view) ||
+			!list_member_oid(weir_view_oids_above(capture->view), view))
+			continue;
+		old = MemoryContextSwitchTo(TopTransactionContext);
+		capture->done = lappend_oid(capture->done, view);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 static Capture *
 add_capture(Oid view)
 {
@@ -107,7 +129,7 @@ row_time(TupleTableSlot *slot, AttrNumber attno)
 }
 
 static void
-copy_rows(Relation rel, Tuplestorestate *rows)
+copy_rows(Relation rel, Tuplestorestate *rows, int32 partition)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Delta	   *delta = capture_delta(rel);
@@ -131,7 +153,7 @@ copy_rows(Relation rel, Tuplestorestate *rows)
 			values[n] = slot->tts_values[i];
 			isnull[n++] = slot->tts_isnull[i];
 		}
-		values[n++] = Int32GetDatum(WEIR_INSERT_PARTITION);
+		values[n++] = Int32GetDatum(partition);
 		values[n++] = Int64GetDatum(delta->nrows);
 		values[n++] = TimestampTzGetDatum(time);
 		values[n++] = TimestampTzGetDatum(time);
@@ -154,10 +176,10 @@ weir_capture(PG_FUNCTION_ARGS)
 	relid = RelationGetRelid(trigger->tg_relation);
 	if (!weir_is_applying() || weir_view_get(relid) == NULL || weir_view_oids_above(relid) == NIL)
 		PG_RETURN_POINTER(NULL);
-	if (trigger->tg_newtable)
-		copy_rows(trigger->tg_relation, trigger->tg_newtable);
 	if (trigger->tg_oldtable && weir_source_changes(relid))
-		copy_rows(trigger->tg_relation, trigger->tg_oldtable);
+		copy_rows(trigger->tg_relation, trigger->tg_oldtable, WEIR_GONE_PARTITION);
+	if (trigger->tg_newtable)
+		copy_rows(trigger->tg_relation, trigger->tg_newtable, WEIR_INSERT_PARTITION);
 	PG_RETURN_POINTER(NULL);
 }
 

@@ -550,6 +550,8 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	if (shape->finals && OidIsValid(state))
 		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(state),
 								 quote_identifier(get_attname(state, shape->end_column, false)));
+	if (shape->retracts && shape->keys)
+		(void) weir_catalog_exec("CREATE INDEX ON %s ((true)) WHERE s1 OPERATOR(pg_catalog.=) 0", weir_relation_name(state));
 	weir_catalog_close(&scope);
 
 	check_rights(query.objectId);

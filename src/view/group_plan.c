@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 #include "view/group.h"
+#include "view/shape.h"
 
 #ifdef HAVE_INT128
 
@@ -77,21 +78,6 @@ check_pure(Grouping *grouping, Node *node)
 		grouping->refused = true;
 }
 
-/* Do values of this type that are equal consist of the same bytes? */
-static bool
-equal_is_same(Oid type, Oid collation, Oid operator)
-{
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_EQ_OPR);
-	Oid			function;
-
-	if (getBaseType(type) == BPCHAROID || !OidIsValid(entry->btree_opf) || entry->eq_opr != operator || entry->typlen < -1)
-		return false;
-	function = get_opfamily_proc(entry->btree_opf, entry->btree_opintype, entry->btree_opintype,
-								 BTEQUALIMAGE_PROC);
-	return OidIsValid(function) &&
-		DatumGetBool(OidFunctionCall1Coll(function, collation, ObjectIdGetDatum(entry->btree_opintype)));
-}
-
 static void
 take_keys(Grouping *grouping)
 {
@@ -102,7 +88,7 @@ take_keys(Grouping *grouping)
 		Expr	   *key = list_nth_node(TargetEntry, grouping->scan->scan.plan.targetlist,
 										agg->grpColIdx[i] - 1)->expr;
 
-		if (!equal_is_same(exprType((Node *) key), agg->grpCollations[i], agg->grpOperators[i]))
+		if (!weir_equal_is_same(exprType((Node *) key), agg->grpCollations[i], agg->grpOperators[i]))
 			grouping->refused = true;
 		check_pure(grouping, (Node *) key);
 		grouping->keys = lappend(grouping->keys, copyObject(key));

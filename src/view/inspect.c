@@ -142,7 +142,7 @@ weir_explain(PG_FUNCTION_ARGS)
 	appendStringInfo(&buf, "strategy: %s\nwhy: %s\nstreams: %s\n",
 					 shape->strategy, shape->why, stream_names(shape->streams));
 	if (shape->recompute)
-		appendStringInfo(&buf, "cost: %s\n", weir_recompute_cost(shape));
+		appendStringInfo(&buf, "cost: %s\n", shape->retracts ? weir_retract_cost(shape) : weir_recompute_cost(shape));
 	if (shape->joins)
 		appendStringInfo(&buf, "cost of the join: %s\n", weir_join_cost(shape));
 	if (!shape->in_place)

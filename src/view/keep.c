@@ -231,7 +231,7 @@ weir_trace_column(Query *query, Node *node, ColumnOrigin *result)
 static bool
 is_kept_as_it_is(ViewShape *shape, TargetEntry *tle)
 {
-	if (shape->recompute)
+	if (shape->recompute && !shape->retracts)
 		return weir_recompute_is_key(shape, tle);
 	if (list_member_int(shape->unsure, tle->resno))
 		return false;

@@ -247,6 +247,9 @@ build_plan(View *view)
 		statements.merge = single_statement(view, statements.merge);
 	statements.whole = single_statement(view, statements.whole);
 	statements.all = single_statement(view, statements.all);
+	statements.clear = single_statement(view, statements.clear);
+	statements.states = single_statement(view, statements.states);
+	statements.empty = single_statement(view, statements.empty);
 	if (statements.next)
 		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
@@ -261,6 +264,9 @@ build_plan(View *view)
 	plan->tree = copyObject(statements.merge);
 	plan->whole = copyObject(statements.whole);
 	plan->all = copyObject(statements.all);
+	plan->clear = copyObject(statements.clear);
+	plan->states = copyObject(statements.states);
+	plan->empty = copyObject(statements.empty);
 	plan->late = copyObject(statements.late);
 	plan->close = copyObject(statements.close);
 	plan->next = copyObject(statements.next);
@@ -269,6 +275,7 @@ build_plan(View *view)
 	(void) lock_walker((Node *) plan->tree, plan);
 	(void) lock_walker((Node *) plan->whole, plan);
 	(void) lock_walker((Node *) plan->all, plan);
+	(void) lock_walker((Node *) plan->states, plan);
 	(void) lock_walker((Node *) plan->close, plan);
 	if (statements.sessions)
 	{

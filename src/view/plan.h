@@ -26,6 +26,9 @@ typedef struct ViewPlan
 	Query	   *tree;			/* rewritten; NULL: nothing to do before windows close */
 	Query	   *whole;			/* of a view that joins streams: merges all rows of all streams; NULL: tree does */
 	Query	   *all;			/* of a view over views that change, or NULL */
+	Query	   *clear;			/* of one that takes back what goes there (retract.c), or NULL; states too */
+	Query	   *states;
+	Query	   *empty;			/* or NULL */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
 	Query	   *next;			/* of one that is run at close, or NULL */
@@ -34,6 +37,9 @@ typedef struct ViewPlan
 	PlannedStmt *plans[PLAN_SIZES];
 	PlannedStmt *whole_plans[PLAN_SIZES];
 	PlannedStmt *all_plans[PLAN_SIZES];
+	PlannedStmt *clear_plans[PLAN_SIZES];
+	PlannedStmt *states_plans[PLAN_SIZES];
+	PlannedStmt *empty_plans[PLAN_SIZES];
 	PlannedStmt *close_plans[PLAN_SIZES];
 	PlannedStmt *late_plans[PLAN_SIZES];
 	SessionStatements *sessions;	/* of a view over sessions, or NULL */

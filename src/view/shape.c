@@ -177,9 +177,9 @@ classify_in_place(ViewShape *shape)
 	return true;
 }
 
-/* SELECT DISTINCT of plain rows is GROUP BY over all columns. */
-static void
-distinct_as_groups(Query *query)
+/* weir_distinct_as_groups: SELECT DISTINCT of plain rows is GROUP BY over all columns. */
+void
+weir_distinct_as_groups(Query *query)
 {
 	if (query->distinctClause == NIL || query->hasDistinctOn || query->hasAggs ||
 		query->groupClause || query->groupingSets || query->hasWindowFuncs || query->hasTargetSRFs)
@@ -191,17 +191,24 @@ distinct_as_groups(Query *query)
 /*
  * HAVING: a column behind the others tells whether the row is in the result. The states of all groups are
  * kept; rows that do not qualify (any more) are deleted. That looks at the result as it is,
- * so writers take turns.
+ * so writers take turns. rows: over the merged states, how many rows the group has, if it may have none; or NULL.
  */
 static TargetEntry *
-pass_target(ViewShape *shape, ShapeContext *context)
+pass_target(ViewShape *shape, ShapeContext *context, Expr *rows)
 {
 	Node	   *having = shape->query->havingQual;
 	BooleanTest *test = makeNode(BooleanTest);
+	List	   *conditions = NIL;
 
-	if (IsA(having, List))
+	if (having && IsA(having, List))
 		having = (Node *) make_ands_explicit((List *) having);
-	test->arg = (Expr *) weir_final_mutator(copyObject(having), context);
+	if (having)
+		conditions = list_make1(weir_final_mutator(copyObject(having), context));
+	if (rows)
+		conditions = lappend(conditions, makeFuncExpr(F_INT8GT, BOOLOID,
+													  list_make2(rows, makeConst(INT8OID, -1, InvalidOid, sizeof(int64), Int64GetDatum(0), false, true)),
+													  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
+	test->arg = make_ands_explicit(conditions);
 	test->booltesttype = IS_TRUE;
 	test->location = -1;
 	shape->passes = true;
@@ -260,7 +267,7 @@ classify_grouped(ViewShape *shape)
 		note_session_end(shape, &context);
 	targets = (List *) weir_final_mutator(copyObject((Node *) shape->query->targetList), &context);
 	if (shape->query->havingQual)
-		targets = lappend(targets, pass_target(shape, &context));
+		targets = lappend(targets, pass_target(shape, &context, NULL));
 	shape->partial = make_partial_query(shape);
 	shape->final = make_final_query(shape, targets);
 }
@@ -300,6 +307,25 @@ classify_final(ViewShape *shape)
 	shape->final->jointree->quals = having;
 	shape->final->hasSubLinks |= checkExprHasSubLink(having);
 	weir_final_sort(shape->final, end);
+}
+
+/* What goes in the views below is taken back from states; a group is there as long as it has rows. */
+static void
+classify_retracted(ViewShape *shape)
+{
+	ShapeContext context = {shape, 0};
+	Expr	   *rows;
+	List	   *targets;
+
+	find_keys(shape);
+	shape->recompute->unique = shape->keys != NIL;
+	rows = weir_merged_state(&context, weir_retract_rows(shape), MERGE_COUNT, F_COUNT_);
+	targets = (List *) weir_final_mutator(copyObject((Node *) shape->query->targetList), &context);
+	if (shape->keys || shape->query->havingQual)
+		targets = lappend(targets, pass_target(shape, &context, shape->keys ? rows : NULL));
+	shape->partial = make_partial_query(shape);
+	shape->partial->hasAggs = true;
+	shape->final = make_final_query(shape, targets);
 }
 
 /* The select list is what counts: ORDER BY and its hidden targets go. */
@@ -353,7 +379,10 @@ make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *kee
 	shape->query = weir_recompute_wrap(shape->query);
 	weir_check_expressions(shape->query, shape->name);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
-	weir_tables_analyse(shape);
+	if (weir_retract_prepare(shape))
+		classify_retracted(shape);
+	else
+		weir_tables_analyse(shape);
 }
 
 /* A final view whose query only the rules for windows as a whole can tell to be right (windowed.c). */
@@ -397,7 +426,7 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		return shape;
 	}
 	shape->finals = final;
-	distinct_as_groups(shape->query);
+	weir_distinct_as_groups(shape->query);
 	session = weir_session_prepare(shape->query, name);
 	if (final && !session && weir_windowed_wanted(shape->query))
 	{

@@ -36,7 +36,10 @@ typedef enum MergeKind
 	MERGE_FUNCTION,				/* the aggregate's combine function, called plainly */
 	MERGE_COMBINE,				/* weir.combine(): the combine function wants an aggregate's context */
 	MERGE_STATE,				/* weir.merge(): serialised transition states */
-	MERGE_OWN					/* weir.top_merge() and its kin, with the limits of the call */
+	MERGE_OWN,					/* weir.top_merge() and its kin, with the limits of the call */
+	MERGE_NET,					/* weir.net_add(): nets of numerics (net.c) */
+	MERGE_EXTREME,				/* least or greatest value, looked up again where it went (retract.c) */
+	MERGE_LOST					/* whether it went: known of a delta only */
 } MergeKind;
 
 /* A column of the statement's partial result that is no group key. */
@@ -45,6 +48,8 @@ typedef struct StateColumn
 	Expr	   *partial;		/* over the delta */
 	MergeKind	merge;
 	Oid			agg;			/* aggregate that it belongs to, or InvalidOid */
+	Aggref	   *extreme;		/* MERGE_EXTREME: min or max over the delta */
+	int			lost;			/* and the number of the state that tells whether it went, from 0 */
 } StateColumn;
 
 /* Which rows are too late for their window. */
@@ -77,6 +82,9 @@ typedef struct ViewShape
 	struct Recompute *recompute;	/* touched keys are computed anew (recompute.h), or NULL */
 	bool		joins_table;	/* reads a table besides its streams */
 	bool		tables;			/* it reads views that change: computed from their tables (tables.c) */
+	bool		retracts;		/* and what goes there is taken back from states (retract.c) */
+	Expr	   *gone;			/* retracts: over the delta, is it an old version of a row? */
+	char	   *obstacle;		/* tables: why it cannot be so, or NULL */
 	bool		finals;			/* weir.emit = 'final': rows are inserted when their window closes */
 	List	   *hidden_keys;	/* of TargetEntry: group keys of a final view that its select list does not show */
 	int			end_column;		/* final: number of the state table's column that holds the window's end */
@@ -124,12 +132,24 @@ extern void weir_rewrite_estimate(Query *query, double rows);
 extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final,
 								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
+extern void weir_distinct_as_groups(Query *query);
+
+/* retract.c: views over views that change, kept by what came and went there */
+extern bool weir_retract_prepare(ViewShape *shape);
+extern Expr *weir_retract_rows(ViewShape *shape);
+extern char *weir_retract_extreme(ViewShape *shape, StateColumn *state, List *columns);
+extern void weir_retract_splice(ViewShape *shape, Query *query);
+extern Query *weir_retract_clear(Oid state);
+extern Query *weir_retract_empty(ViewShape *shape, Oid state);
+extern Query *weir_retract_states(ViewShape *shape, Oid state);
+extern const char *weir_retract_cost(ViewShape *shape);
 
 /* aggregates.c */
 extern Oid	weir_aggregate_combinefn(Oid agg);
 extern bool weir_aggregate_merges(Aggref *agg);
 extern char *weir_aggregate_own(Aggref *agg);
 extern bool weir_aggregate_by_arrival(Aggref *agg);
+extern bool weir_equal_is_same(Oid type, Oid collation, Oid operator);
 
 /* arrival.c: weir.first, weir.last, weir.list of a level take rows as they arrived */
 extern void weir_arrival_order(Query *level);
@@ -146,6 +166,7 @@ extern char *weir_statement_type(Oid type, int32 typmod);
 extern List *weir_statement_columns(Oid relid, List *targets);
 extern AttrNumber weir_live_column(Oid relid, int n);
 extern int	weir_live_number(Oid relid, AttrNumber attno);
+extern char *weir_operator_text(Oid operator);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
 
 /*
@@ -185,6 +206,9 @@ typedef struct ViewStatements
 	Query	   *merge;			/* the maintenance statement */
 	Query	   *whole;			/* of a view that joins streams: the same for all rows of all streams at once */
 	Query	   *all;			/* of a view over views that change: makes it equal its query; else NULL */
+	Query	   *clear;			/* of one that takes back: empties the states */
+	Query	   *states;			/* and computes them from the views' tables */
+	Query	   *empty;			/* and forgets groups that have no rows any more, or NULL */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
 	Query	   *next;			/* of a view that is run at close: the next end of a window */

@@ -151,6 +151,11 @@ merge_expression(StateColumn *state, const char *name)
 			return psprintf("weir.merge('%u'::pg_catalog.regprocedure, %s, %s)", state->agg, old, new);
 		case MERGE_OWN:
 			return own_merge((Aggref *) state->partial, old, new);
+		case MERGE_NET:
+			return psprintf("COALESCE(weir.net_add(%s, %s), %s, %s)", old, new, old, new);
+		case MERGE_LOST:
+			return pstrdup("false");
+		case MERGE_EXTREME:		/* needs other columns: weir_retract_extreme */
 		case MERGE_FUNCTION:
 			break;
 	}
@@ -368,6 +373,13 @@ describe_result(ViewShape *shape, Oid relid, UpsertTable *table)
 		table->watched = table->merges;
 }
 
+static char *
+merge_state(ViewShape *shape, StateColumn *state, UpsertTable *table, const char *name)
+{
+	return state->merge == MERGE_EXTREME ? weir_retract_extreme(shape, state, table->columns) :
+		merge_expression(state, name);
+}
+
 static void
 describe_state(ViewShape *shape, Oid relid, UpsertTable *table)
 {
@@ -387,8 +399,7 @@ describe_state(ViewShape *shape, Oid relid, UpsertTable *table)
 		else
 		{
 			table->values = lappend(table->values, name);
-			table->merges = lappend(table->merges,
-									merge_expression(list_nth(shape->states, i - nkeys), name));
+			table->merges = lappend(table->merges, merge_state(shape, list_nth(shape->states, i - nkeys), table, name));
 		}
 		i++;
 	}
@@ -410,24 +421,34 @@ key_order(List *keys, bool by_resno)
 	return order;
 }
 
-/* The schema-qualified equality of a type, as OPERATOR(...). */
-static char *
-equality_text(Oid type)
+/* weir_operator_text: an operator with its schema, as OPERATOR(...) */
+char *
+weir_operator_text(Oid operator)
 {
-	Oid			eq = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(eq));
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	Form_pg_operator form;
 	char	   *text;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("could not identify an equality operator for type %s", format_type_be(type))));
+		elog(ERROR, "cache lookup failed for operator %u", operator);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
 					NameStr(form->oprname));
 	ReleaseSysCache(tuple);
 	return text;
+}
+
+/* The schema-qualified equality of a type, as OPERATOR(...). */
+static char *
+equality_text(Oid type)
+{
+	Oid			eq = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+
+	if (!OidIsValid(eq))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("could not identify an equality operator for type %s", format_type_be(type))));
+	return weir_operator_text(eq);
 }
 
 /* A condition that holds for equal values, NULL being equal to NULL; a form that can use an index. */
@@ -584,14 +605,16 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 {
 	Query	   *query;
 
-	if (shape->tables && shape->recompute->keys == NIL)
+	if (shape->tables && !shape->retracts && shape->recompute->keys == NIL)
 		return weir_recompute_all_statement(shape, result);
-	if (shape->recompute)
+	if (shape->recompute && !shape->retracts)
 		return weir_recompute_statement(shape, result);
 	query = weir_statement_parse(statement_text(shape, result, state));
 	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
 		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+	if (shape->retracts)
+		weir_retract_splice(shape, query);
 	return query;
 }
 
@@ -664,6 +687,9 @@ weir_view_statements(View *view, ViewStatements *statements)
 		weir_join_pairs(statements->whole);
 	}
 	statements->all = shape->tables ? weir_recompute_all_statement(shape, view->relid) : NULL;
+	statements->clear = shape->retracts ? weir_retract_clear(view->state_relid) : NULL;
+	statements->states = shape->retracts ? weir_retract_states(shape, view->state_relid) : NULL;
+	statements->empty = shape->retracts && shape->keys ? weir_retract_empty(shape, view->state_relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;

@@ -152,16 +152,16 @@ split_avg(ShapeContext *context, Aggref *agg)
 				list_make2(total, cast(F_NUMERIC_INT8, NUMERICOID, count)));
 }
 
-/* A function of weir's own, by name and argument types. */
-static Oid
-own_function(const char *name, int nargs, Oid *types)
+/* weir_own_function: a function of weir's own, by name and argument types. */
+Oid
+weir_function_named(const char *name, int nargs, Oid *types)
 {
 	return LookupFuncName(list_make2(makeString(WEIR_SCHEMA), makeString(pstrdup(name))),
 						  nargs, types, false);
 }
 
-static Const *
-aggregate_const(Oid agg)
+Const *
+weir_aggregate_const(Oid agg)
 {
 	return makeConst(REGPROCEDUREOID, -1, InvalidOid, sizeof(Oid),
 					 ObjectIdGetDatum(agg), false, true);
@@ -172,7 +172,7 @@ static Aggref *
 partial_aggregate(Aggref *agg)
 {
 	Oid			types[2] = {REGPROCEDUREOID, ANYOID};
-	Aggref	   *partial = sibling(agg, own_function("partial", 2, types), BYTEAOID);
+	Aggref	   *partial = sibling(agg, weir_function_named("partial", 2, types), BYTEAOID);
 	AttrNumber	resno = 1;
 	ListCell   *lc;
 
@@ -181,7 +181,7 @@ partial_aggregate(Aggref *agg)
 	partial->aggstar = false;
 	foreach(lc, partial->args)
 		((TargetEntry *) lfirst(lc))->resno = ++resno;
-	partial->args = lcons(makeTargetEntry((Expr *) aggregate_const(agg->aggfnoid), 1, NULL, false),
+	partial->args = lcons(makeTargetEntry((Expr *) weir_aggregate_const(agg->aggfnoid), 1, NULL, false),
 						  partial->args);
 	partial->aggargtypes = lcons_oid(REGPROCEDUREOID, partial->aggargtypes);
 	return partial;
@@ -208,8 +208,8 @@ generic_state(ShapeContext *context, Aggref *agg)
 										  format_procedure(agg->aggfnoid)),
 					"Use an aggregate that is declared for the type itself.");
 	state = weir_merged_state(context, (Expr *) partial_aggregate(agg), MERGE_STATE, agg->aggfnoid);
-	final = makeFuncExpr(own_function("finalize", 3, types), agg->aggtype,
-						 list_make3(aggregate_const(agg->aggfnoid), state,
+	final = makeFuncExpr(weir_function_named("finalize", 3, types), agg->aggtype,
+						 list_make3(weir_aggregate_const(agg->aggfnoid), state,
 									makeNullConst(agg->aggtype, -1, agg->aggcollid)),
 						 agg->aggcollid, agg->inputcollid, COERCE_EXPLICIT_CALL);
 	return (Expr *) final;
@@ -228,7 +228,7 @@ single_value(ShapeContext *context, Aggref *agg)
 
 	if (!OidIsValid(type))
 		weir_refuse(context->shape->name, psprintf("There is no type for arrays of %s.", format_type_be(agg->aggtype)), NULL);
-	state = sibling(agg, own_function(get_func_name(agg->aggfnoid), 2, types), type);
+	state = sibling(agg, weir_function_named(get_func_name(agg->aggfnoid), 2, types), type);
 	foreach(lc, state->args)
 	{
 		TargetEntry *arg = lfirst(lc);
@@ -238,7 +238,7 @@ single_value(ShapeContext *context, Aggref *agg)
 	}
 	state->args = list_insert_nth(state->args, 1, makeTargetEntry(one, 2, NULL, false));
 	state->aggargtypes = lappend_oid(list_copy(state->aggargtypes), INT4OID);
-	return (Expr *) makeFuncExpr(own_function("only_value", 1, array), agg->aggtype,
+	return (Expr *) makeFuncExpr(weir_function_named("only_value", 1, array), agg->aggtype,
 								 list_make1(weir_merged_state(context, (Expr *) state, MERGE_OWN, state->aggfnoid)),
 								 agg->aggcollid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
@@ -256,6 +256,8 @@ final_aggregate(ShapeContext *context, Aggref *agg)
 		IncrementVarSublevelsUp((Node *) plain, -context->sublevels_up, context->sublevels_up);
 		plain->agglevelsup = 0;
 	}
+	if (context->shape->retracts)
+		return weir_retract_result(context, plain);
 	if (weir_aggregate_in_place(plain, &merge))
 		return weir_merged_state(context, (Expr *) plain, merge, plain->aggfnoid);
 	if (weir_aggregate_single(plain))

@@ -33,5 +33,10 @@ extern bool weir_aggregate_single(Aggref *agg);
 extern Expr *weir_merged_var(ShapeContext *context, Expr *partial, int column);
 extern Expr *weir_merged_state(ShapeContext *context, Expr *partial, MergeKind merge, Oid agg);
 extern Node *weir_final_mutator(Node *node, ShapeContext *context);
+extern Const *weir_aggregate_const(Oid agg);
+extern Oid weir_function_named(const char *name, int nargs, Oid *types);
+
+/* retract.c */
+extern Expr *weir_retract_result(ShapeContext *context, Aggref *agg);
 
 #endif							/* WEIR_STATES_H */

@@ -253,6 +253,16 @@ understand_levels(Recompute *recompute, Query *top, Feeds *feeds)
 	return level->setOperations == NULL && understand_feeds(level, feeds) && !(feeds->joined && feeds->united);
 }
 
+/* weir_tables_linear: below the uppermost level, does each change of a view below reach it row by row, alone? */
+bool
+weir_tables_linear(Query *query)
+{
+	Recompute	recompute = {0};
+	Feeds		feeds = {0};
+
+	return understand_levels(&recompute, query, &feeds) && list_length(recompute.levels) == 1 && !feeds.joined;
+}
+
 /* --- keys of a query that does not group --------------------------------------------------- */
 
 /* Is it one view's rows, each at most once? */
@@ -396,10 +406,11 @@ weir_tables_analyse(ViewShape *shape)
 void
 weir_tables_announce(ViewShape *shape)
 {
-	if (shape->recompute->keys != NIL)
+	if (shape->retracts || shape->recompute->keys != NIL)
 		return;
 	ereport(NOTICE,
 			(errmsg("view \"%s\" is computed as a whole with every batch", shape->name),
+			 shape->obstacle ? errdetail("It reads views that change; what goes there cannot be taken back (%s), and no column of the select list tells which rows a change concerns.", shape->obstacle) :
 			 errdetail("It reads views that change, and no column of its select list tells which of its rows a change concerns."),
 			 errhint("Group by a column and show it in the select list: then the touched keys are computed alone.")));
 }

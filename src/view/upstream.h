@@ -65,6 +65,7 @@ extern TimestampTz weir_upstream_newest(Oid view);
 extern bool weir_tables_needed(Query *query, List *sources);
 extern void weir_tables_analyse(ViewShape *shape);
 extern void weir_tables_announce(ViewShape *shape);
+extern bool weir_tables_linear(Query *query);
 extern List *weir_unique_columns(Oid view);
 
 /* capture.c: what a view's own statements change in it, for the views above */
@@ -81,6 +82,7 @@ extern void weir_capture_watch(Oid view);
 extern void weir_capture_closed(Oid view);
 extern List *weir_captures(void);
 extern void weir_capture_forget(Capture *capture);
+extern void weir_capture_skip(Oid view);
 
 /* cascade.c */
 extern void weir_cascade_run(bool guarded);
