@@ -110,3 +110,122 @@ SELECT i, w.* FROM generate_series(1, 3) i, wrong(i) w;
 CALL add_rows(100, 0.3, '2024-01-01 00:15');
 SELECT i, w.* FROM generate_series(1, 3) i, wrong(i) w;
 SELECT (SELECT count(*) FROM r1.counts) > 3 AS counts, (SELECT count(*) FROM r1.having) > 1 AS having, (SELECT count(*) FROM r1.differ) > 10 AS differ;
+
+-- made later, refreshed, paused and resumed, renamed, replaced below and above
+SET search_path = r1, view_retract, public;
+DROP MATERIALIZED VIEW r2.nested;
+CREATE MATERIALIZED VIEW nested_later WITH (weir.continuous) AS SELECT count(*) AS c, sum(c) AS s, max(ma) AS m, avg(a) AS a FROM by_k WITH NO DATA;
+SELECT (SELECT x::text FROM nested_later x) = (SELECT x::text FROM nested x) AS same;
+REFRESH MATERIALIZED VIEW live;
+REFRESH MATERIALIZED VIEW counts;
+REFRESH MATERIALIZED VIEW total;
+SELECT weir.pause('counts'), weir.pause('total'), weir.pause('live');
+INSERT INTO ev SELECT 'k' || i % 5, '2024-01-01 00:30Z'::timestamptz + i * interval '9 s', i % 50, i, NULL FROM generate_series(1, 100) i;
+SELECT weir.resume('live');
+SELECT weir.resume('total'), weir.resume('counts');
+SELECT * FROM wrong(1);
+SET search_path = r1, view_retract, public;
+BEGIN;
+REFRESH MATERIALIZED VIEW live;
+INSERT INTO ev VALUES ('k0', '2024-01-01 00:31Z', 60, 1.000001, NULL);
+REFRESH MATERIALIZED VIEW total;
+INSERT INTO ev VALUES ('k0', '2024-01-01 00:31Z', 61, 1, NULL);
+SAVEPOINT a;
+INSERT INTO ev VALUES ('k9', '2024-01-01 00:31Z', 62, 'NaN', NULL);
+REFRESH MATERIALIZED VIEW by_k;
+ROLLBACK TO a;
+INSERT INTO ev VALUES ('k1', '2024-01-01 00:31Z', 3, 1.5, NULL);
+COMMIT;
+SELECT * FROM wrong(1);
+SET search_path = r2, view_retract, public;
+SELECT weir.replace('live', 'SELECT k, window_start, max(v) AS m, count(*) AS n, sum(x) AS x, avg(v) AS a, bool_or(v > 10) AS b, min(p) AS p, max(x) AS added FROM ev, tumble(t, ''1 min'') WHERE v <> 7 GROUP BY 1, 2');
+SELECT weir.replace('total', 'SELECT count(*) AS c, sum(n) AS n, sum(m) AS s, avg(m) AS am, min(m) AS mi, max(n) AS ma, avg(n) AS an, max(added) AS x FROM live');
+SELECT weir.replace('counts', 'SELECT n, count(*) AS c, max(m) AS m, min(k) AS k FROM live WHERE m > 10 GROUP BY n');
+ALTER MATERIALIZED VIEW live RENAME COLUMN m TO highest;
+INSERT INTO ev SELECT 'k' || i % 5, '2024-01-01 00:30Z'::timestamptz + i * interval '9 s', i % 50, i, NULL FROM generate_series(1, 100) i;
+SELECT v, w.* FROM unnest(ARRAY['total', 'counts', 'by_k', 'having', 'differ', 'hours', 'chain', 'diamond']) v, weir.verify(v::regclass) w;
+DROP SCHEMA r2, r3 CASCADE;
+
+-- an error above is the user's, and undoes all
+SET search_path = r1, view_retract, public;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this row'; END $$;
+CREATE TRIGGER refuse AFTER UPDATE OR INSERT ON chain FOR EACH ROW EXECUTE FUNCTION refuse();
+INSERT INTO ev VALUES ('k1', '2024-01-01 07:00Z', 49), ('k1', '2024-01-01 07:00Z', 49), ('k1', '2024-01-01 07:02Z', 49);
+DROP TRIGGER refuse ON chain;
+SELECT * FROM wrong(1);
+DROP SCHEMA r1 CASCADE;
+SET search_path = view_retract, public;
+
+-- triggers see what changes: one row for all is updated, groups come and go
+CREATE TABLE ev (k text, v int, x numeric) WITH (weir.stream);
+CREATE MATERIALIZED VIEW low WITH (weir.continuous) AS SELECT k, count(*) AS n, max(v) AS v, sum(x) AS x FROM ev GROUP BY k;
+CREATE MATERIALIZED VIEW total WITH (weir.continuous) AS SELECT count(*) AS c, sum(n) AS n, sum(x) AS x, min(v) AS v FROM low;
+CREATE MATERIALIZED VIEW counts WITH (weir.continuous) AS SELECT n, count(*) AS c, max(v) AS v FROM low GROUP BY n;
+CREATE TABLE seen (n serial, what text, row jsonb);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SET search_path = view_retract AS $$
+BEGIN INSERT INTO seen (what, row) VALUES (TG_TABLE_NAME || ' ' || TG_OP, to_jsonb(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END)); RETURN NULL; END $$;
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON total FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON counts FOR EACH ROW EXECUTE FUNCTION see();
+TABLE total;
+INSERT INTO ev VALUES ('a', 5, 1.50);
+INSERT INTO ev VALUES ('a', 3, 'NaN'), ('b', 9, 2.000);
+INSERT INTO ev VALUES ('b', 1, -2.000);
+SELECT what, row FROM seen ORDER BY n;
+TABLE total;
+TABLE counts;
+
+-- an index below finds the next extreme
+INSERT INTO ev SELECT 'k' || i, i, i FROM generate_series(100, 2000) i;
+CREATE INDEX ON low (v);
+CREATE INDEX ON low (n);
+ANALYZE low;
+INSERT INTO ev VALUES ('a', 3000, 0);
+SELECT * FROM total;
+INSERT INTO ev VALUES ('k2000', 4000, 0);
+SELECT * FROM counts ORDER BY n;
+SELECT v, w.* FROM unnest(ARRAY['total', 'counts']) v, weir.verify(v::regclass) w;
+
+-- by hand: refused
+DELETE FROM low WHERE k = 'a';
+UPDATE total SET c = 0;
+
+-- retention below
+CREATE TABLE timed (k text, t timestamptz, v int) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 hour', weir.idle_timeout = 'off');
+CREATE MATERIALIZED VIEW minutes WITH (weir.continuous, weir.keep = '10 min') AS
+  SELECT window_end, k, count(*) AS n, max(v) AS m FROM timed, tumble(t, '1 min') GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW lately WITH (weir.continuous) AS SELECT k, sum(n) AS n, max(m) AS m, min(window_end) AS since FROM minutes GROUP BY k;
+INSERT INTO timed SELECT 'a', '2024-01-01Z'::timestamptz + i * interval '10 s', 1000 - i FROM generate_series(0, 359) i;
+INSERT INTO timed SELECT 'b', '2024-01-01 01:00Z'::timestamptz + i * interval '2 min', i FROM generate_series(0, 12) i;
+SELECT k FROM lately;
+SELECT * FROM weir.verify('lately');
+INSERT INTO timed VALUES ('c', '2024-01-01 03:00Z', 1);
+SELECT k, n, m, since FROM lately;
+SELECT * FROM weir.verify('lately');
+
+-- explained; and what costs the whole query says why
+SELECT * FROM weir.explain('total') LIMIT 4;
+SELECT * FROM weir.explain('lately') LIMIT 4;
+SET client_min_messages = notice;
+CREATE MATERIALIZED VIEW r1 WITH (weir.continuous) AS SELECT sum(v::float8) AS s FROM low;
+CREATE MATERIALIZED VIEW r2 WITH (weir.continuous) AS SELECT count(DISTINCT v) AS s FROM low;
+CREATE MATERIALIZED VIEW r3 WITH (weir.continuous) AS SELECT count(*) AS n FROM low JOIN names USING (k);
+CREATE MATERIALIZED VIEW r4 WITH (weir.continuous) AS SELECT count(*) AS n FROM low GROUP BY k;
+CREATE FUNCTION looks(text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT name FROM view_retract.names WHERE k = $1 $$;
+CREATE MATERIALIZED VIEW r5 WITH (weir.continuous) AS SELECT count(looks(k)) AS n FROM low;
+CREATE MATERIALIZED VIEW r6 WITH (weir.continuous) AS SELECT n, sum(v::float8) AS s FROM low GROUP BY n;
+SET client_min_messages = warning;
+SELECT v, w.* FROM unnest(ARRAY['r1', 'r2', 'r3', 'r4', 'r5', 'r6']) v, weir.verify(v::regclass) w;
+INSERT INTO ev VALUES ('k0', 3, 1), ('a', 7000, 1);
+SELECT v, w.* FROM unnest(ARRAY['r1', 'r2', 'r3', 'r4', 'r5', 'r6']) v, weir.verify(v::regclass) w;
+
+-- as roles may
+CREATE ROLE view_retract_user;
+GRANT USAGE, CREATE ON SCHEMA view_retract TO view_retract_user;
+GRANT SELECT ON low TO view_retract_user;
+SET ROLE view_retract_user;
+CREATE MATERIALIZED VIEW mine WITH (weir.continuous) AS SELECT n, sum(x) AS x, min(v) AS v FROM low GROUP BY n;
+RESET ROLE;
+INSERT INTO ev VALUES ('k0', 2, 1), ('a', 7001, 1);
+SELECT * FROM weir.verify('mine');
+DROP SCHEMA view_retract CASCADE;
+DROP ROLE view_retract_user;
