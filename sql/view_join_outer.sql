@@ -43,7 +43,6 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOI
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.at = r.at LEFT JOIN m ON l.k = m.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.k, array_agg(r.v) FROM l LEFT JOIN r ON l.at = r.at GROUP BY l.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;
-CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.unmatched = 'at once') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;
 
 -- at random, against a model: what is late by its own stream's time, and what has closed
 CREATE TABLE log (seq bigserial, s text, at timestamptz, k text, v text);

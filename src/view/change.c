@@ -283,7 +283,7 @@ weir_view_alter(View *view, List *defs, bool reset)
 	options.keep = view->keep;
 	weir_options_parse_view(defs, reset, &options);
 	shape = weir_shape_make(weir_shape_definition(view->query_relid), get_rel_name(view->relid),
-							strcmp(view->emit, "final") == 0, options.lateness, options.keep);
+							strcmp(view->emit, "final") == 0, view->at_once, options.lateness, options.keep);
 	if (shape->session && !shape->finals && options.lateness == NULL)
 		options.lateness = options.keep;
 	if (options.lateness && view->lateness == NULL)

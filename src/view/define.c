@@ -552,6 +552,8 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 								 quote_identifier(get_attname(state, shape->end_column, false)));
 	if (shape->retracts && shape->keys)
 		(void) weir_catalog_exec("CREATE INDEX ON %s ((true)) WHERE s1 OPERATOR(pg_catalog.=) 0", weir_relation_name(state));
+	if (shape->at_once)
+		weir_once_index(shape, result.objectId);
 	weir_catalog_close(&scope);
 
 	check_rights(query.objectId);
@@ -581,9 +583,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 	check_options(options, name);
 	weir_rewrite_check_settings(castNode(Query, stmt->query));
 	shape = weir_shape_make(castNode(Query, stmt->query), name,
-							strcmp(options->emit, "final") == 0, options->lateness, options->keep);
-	if (shape->closes && strcmp(options->unmatched, "at once") == 0)
-		weir_refuse(name, "weir.unmatched = 'at once' is not supported.", "Leave it out: rows without a match come when none can come any more.");
+							strcmp(options->emit, "final") == 0, strcmp(options->unmatched, "at once") == 0,
+							options->lateness, options->keep);
 	if (options->start && shape->joins)
 		weir_refuse(name, "weir.start: a join of streams needs the rows kept of each, as they were when the other's came.",
 					"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");

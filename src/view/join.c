@@ -709,8 +709,11 @@ check_join(ViewShape *shape, Query *join)
 	if (shape->finals)
 		weir_refuse(shape->name, "An outer join of streams with weir.emit = 'final' is not supported.",
 					"Leave out weir.emit: rows without a match come when none can come any more, and pairs do not change.");
-	shape->closes = true;
 	weir_outer_expose(join);
+	if (shape->at_once)
+		weir_once_check(shape, join);
+	else
+		shape->closes = true;
 }
 
 /*
@@ -778,5 +781,7 @@ weir_join_cost(ViewShape *shape)
 {
 	if (shape->join_reach < 0)
 		return "per batch, the kept rows of the other streams, or those that an index on the join's columns finds; writers take turns";
+	if (shape->at_once)
+		return "per batch, the kept rows of the other streams within the time bound of what it touches, before and after it; rows taken back are found by a hash of their columns; writers take turns";
 	return "per batch, the kept rows of the other streams within the time bound, found by their event time; writers take turns";
 }

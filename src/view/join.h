@@ -37,6 +37,18 @@ typedef struct JoinBounds
 	int64		span;			/* bounded: the most that forward and back of a node are together */
 } JoinBounds;
 
+/* A join over what a batch changes, or over what closes, and the rows kept around that. */
+typedef struct Arm
+{
+	Oid			view;
+	JoinBounds *bounds;			/* of the arm's own tree */
+	int			item;			/* the FROM item that is the delta; 0: none alone */
+	List	   *sources;		/* of RangeTblEntry: the deltas in it, one per stream */
+	bool		closing;		/* the item is what closes, not a delta */
+	bool		by_key;			/* an index on the join's columns is better than the one on event time, if there is one */
+	int64		reach;			/* rows of all other nodes are at most so far from it, microseconds; 0: as the bounds say */
+} Arm;
+
 /* join_bounds.c */
 extern JoinBounds *weir_join_bounds(Query *join);
 extern int64 weir_join_window_size(RangeTblEntry *rte);
@@ -62,6 +74,16 @@ extern void weir_outer_incomplete(Query *join);
 extern void weir_outer_closed(Query *query);
 extern Query *weir_outer_statement(ViewShape *shape, Oid result, Oid state);
 
+extern Var *weir_outer_column(Query *join, int item, TargetEntry *column);
+extern void weir_outer_present(Query *join, int item, bool present);
+
+/* join_once.c */
+extern bool weir_once_wanted(Query *query);
+extern void weir_once_check(ViewShape *shape, Query *join);
+extern List *weir_once_arms(Query *join, bool after, Oid view);
+extern Query *weir_once_statement(ViewShape *shape, Oid result);
+extern void weir_once_index(ViewShape *shape, Oid result);
+
 /* join_keep.c */
 extern int64 weir_join_shortest_keep(Stream *stream);
 extern void weir_join_check_kept(View *view);
@@ -70,6 +92,11 @@ extern void weir_join_check_kept(View *view);
 extern void weir_join_delta(Query *statement, Oid view);
 extern void weir_join_pairs(Query *statement);
 extern void weir_join_unmatched(Query *statement, Oid view);
+extern void weir_join_after(Query *query, Oid view);
+extern void weir_join_before(Query *query, Oid view);
+extern void weir_join_touched(Query *statement, Oid view);
+extern void weir_arm_begin(Arm *arm, Query *query, int item, Oid view);
+extern void weir_arm_replace(Arm *arm, int node, bool with_delta);
 
 /* join_applied.c */
 typedef struct JoinApplied JoinApplied;

@@ -37,20 +37,13 @@ typedef enum JoinVariant
 {
 	JOIN_DELTA,					/* what the batch at hand adds */
 	JOIN_PAIRS,					/* of an outer join: what has a match */
-	JOIN_UNMATCHED				/* of an outer join: what closes without a match */
+	JOIN_UNMATCHED,				/* of an outer join: what closes without a match */
+	JOIN_AFTER,					/* at once: rows that the batch may change, as they are with it */
+	JOIN_BEFORE,				/* and as they were without it */
+	JOIN_TOUCHED				/* both */
 } JoinVariant;
 
 static void change_levels(Query *query, Oid view, JoinVariant variant, int depth);
-
-/* One term of the sum. */
-typedef struct Arm
-{
-	Oid			view;
-	JoinBounds *bounds;			/* of the arm's own tree */
-	int			item;			/* the FROM item that is the delta; 0: all close together */
-	List	   *sources;		/* of RangeTblEntry: the deltas in it, one per stream */
-	bool		closing;		/* the item is what closes, not a delta */
-} Arm;
 
 /* --- the span of a batch ------------------------------------------------------------ */
 
@@ -116,9 +109,9 @@ distance(Arm *arm, int node, int64 *before, int64 *after)
 		*before = *after = 0;	/* what closes */
 		return;
 	}
-	if (arm->item == 0)
+	if (arm->reach > 0)
 	{
-		*before = *after = bounds->span;
+		*before = *after = arm->reach;
 		return;
 	}
 	for (int i = 0; i < bounds->n; i++)
@@ -187,8 +180,9 @@ rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
 		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) (SELECT %s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
 						 limit_time(arm, true), before);
 	if (after != JOIN_UNBOUNDED)
-		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.<=) (SELECT %s OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
-						 limit_time(arm, false), after);
+		/* not as the planner knows a range, which it takes for a two-hundredth of the rows */
+		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME "%s OPERATOR(pg_catalog.<=) (SELECT %s OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
+						 arm->by_key ? " OPERATOR(pg_catalog.-) '0'::pg_catalog.interval" : "", limit_time(arm, false), after);
 	if (since)
 		appendStringInfo(&buf, "\n AND (%s)", since);
 	if (with_delta)
@@ -214,7 +208,6 @@ typedef struct Replace
 	bool		with_delta;
 } Replace;
 
-/* Puts rows in the place of every delta of a node. */
 static bool
 replace_walker(Node *node, Replace *replace)
 {
@@ -240,6 +233,15 @@ replace_walker(Node *node, Replace *replace)
 		return false;
 	}
 	return query_tree_walker(query, replace_walker, replace, 0);
+}
+
+/* weir_arm_replace puts the rows kept (with the batch: with_delta) in the place of every delta of a node. */
+void
+weir_arm_replace(Arm *arm, int node, bool with_delta)
+{
+	Replace		replace = {arm, node, with_delta};
+
+	(void) replace_walker((Node *) arm->bounds->nodes[node].query, &replace);
 }
 
 /* --- arms --------------------------------------------------------------------------------- */
@@ -270,25 +272,32 @@ sources_walker(Node *node, List **sources)
 	return expression_tree_walker(node, sources_walker, sources);
 }
 
+/* weir_arm_begin starts an arm over a copy of a join, of whose item the deltas are read (0: of all). */
+void
+weir_arm_begin(Arm *arm, Query *query, int item, Oid view)
+{
+	*arm = (Arm) {.view = view,.item = item,.bounds = weir_join_bounds(query)};
+	if (item != 0)
+		(void) sources_walker((Node *) rt_fetch(item, query->rtable)->subquery, &arm->sources);
+	else
+		(void) query_tree_walker(query, sources_walker, &arm->sources, QTW_EXAMINE_RTES_BEFORE);
+}
+
 /* The join with one item's delta, new rows in the items before it and old ones behind. */
 static Query *
 make_arm(Query *join, int item, Oid view, int depth)
 {
 	Query	   *query = copyObject(join);
 	RangeTblEntry *delta = rt_fetch(item, query->rtable);
-	Arm			arm = {.view = view,.item = item};
+	Arm			arm;
 
-	arm.bounds = weir_join_bounds(query);
-	(void) sources_walker((Node *) delta->subquery, &arm.sources);
+	weir_arm_begin(&arm, query, item, view);
 	if (arm.bounds->outer != JOIN_INNER)
 		weir_outer_pairs(query);
 	for (int i = 0; i < arm.bounds->n; i++)
 	{
-		JoinNode   *node = &arm.bounds->nodes[i];
-		Replace		replace = {&arm, i, node->item < item};
-
-		if (node->item != item)
-			(void) replace_walker((Node *) node->query, &replace);
+		if (arm.bounds->nodes[i].item != item)
+			weir_arm_replace(&arm, i, arm.bounds->nodes[i].item < item);
 	}
 	if (arm.bounds->outer != JOIN_INNER)
 		weir_join_closed_late(arm.bounds, item);
@@ -305,15 +314,14 @@ make_unmatched(Query *join, int item, Oid view)
 
 	arm.bounds = weir_join_bounds(query);
 	if (item == 0)
+	{
+		arm.reach = arm.bounds->span + 1;	/* 0 would say nothing */
 		weir_outer_incomplete(query);
+	}
 	else
 		weir_outer_unmatched(query, item);
 	for (int i = 0; i < arm.bounds->n; i++)
-	{
-		Replace		replace = {&arm, i, false};
-
-		(void) replace_walker((Node *) arm.bounds->nodes[i].query, &replace);
-	}
+		weir_arm_replace(&arm, i, false);
 	return query;
 }
 
@@ -342,6 +350,27 @@ unite_arms(List *arms, int depth)
 	return query;
 }
 
+/* Nothing is in it. */
+static Query *
+leave_none(Query *query)
+{
+	query->jointree->quals = makeBoolConst(false, false);
+	return query;
+}
+
+/* The same of a join whose rows without a match come at once. */
+static List *
+once_arms(Query *join, Oid view, JoinVariant variant)
+{
+	List	   *arms = NIL;
+
+	if (variant != JOIN_BEFORE)
+		arms = weir_once_arms(join, true, view);
+	if (variant != JOIN_AFTER)
+		arms = list_concat(arms, weir_once_arms(join, false, view));
+	return arms;
+}
+
 /* What the variant has in the place of a join. */
 static Query *
 change_join(Query *join, Oid view, JoinVariant variant, int depth)
@@ -358,9 +387,13 @@ change_join(Query *join, Oid view, JoinVariant variant, int depth)
 	}
 	if (variant == JOIN_UNMATCHED && list_length(weir_join_items(join)) > 2)
 		return weir_join_bounds(join)->outer == JOIN_INNER ? join : make_unmatched(join, 0, view);
+	if (variant >= JOIN_AFTER && weir_join_bounds(join)->outer != JOIN_INNER)
+		return unite_arms(once_arms(join, view, variant), depth);
+	if (variant == JOIN_BEFORE)
+		return leave_none(join);
 	foreach(lc, weir_join_items(join))
 	{
-		if (variant == JOIN_DELTA)
+		if (variant != JOIN_UNMATCHED)
 			arms = lappend(arms, make_arm(join, lfirst_int(lc), view, depth));
 		else if (weir_outer_keeps(join, lfirst_int(lc)))
 			arms = lappend(arms, make_unmatched(join, lfirst_int(lc), view));
@@ -386,6 +419,8 @@ change_levels(Query *query, Oid view, JoinVariant variant, int depth)
 
 		if (rte->rtekind == RTE_SUBQUERY)
 			change_levels(rte->subquery, view, variant, depth);
+		else if (rte->rtekind == RTE_NAMEDTUPLESTORE && variant == JOIN_BEFORE)
+			(void) leave_none(query);
 	}
 	foreach(lc, query->cteList)
 	{
@@ -418,4 +453,24 @@ void
 weir_join_unmatched(Query *statement, Oid view)
 {
 	change_levels(statement, view, JOIN_UNMATCHED, 0);
+}
+
+/* weir_join_after, weir_join_before: what a batch may change, with it and without it. */
+void
+weir_join_after(Query *query, Oid view)
+{
+	change_levels(query, view, JOIN_AFTER, 0);
+}
+
+void
+weir_join_before(Query *query, Oid view)
+{
+	change_levels(query, view, JOIN_BEFORE, 0);
+}
+
+/* weir_join_touched: both, in a statement that computes touched keys anew. */
+void
+weir_join_touched(Query *statement, Oid view)
+{
+	change_levels(statement, view, JOIN_TOUCHED, 0);
 }

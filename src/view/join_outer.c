@@ -138,6 +138,24 @@ weir_outer_pairs(Query *join)
 		add_where(join, null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
 }
 
+/* weir_outer_present leaves only what has a row of an item, or only what has none, in place. */
+void
+weir_outer_present(Query *join, int item, bool present)
+{
+	add_where(join, null_test(item_time(join, item), present ? IS_NOT_NULL : IS_NULL));
+}
+
+/* weir_outer_column makes a column of an item, above the join. */
+Var *
+weir_outer_column(Query *join, int item, TargetEntry *column)
+{
+	Var		   *var = makeVarFromTargetEntry(item, column);
+	bool		found;
+
+	weir_compat_set_nulling(var, nulling_joins((Node *) join->jointree, item, &found));
+	return var;
+}
+
 /* weir_outer_keeps tells whether rows of an item come without a match. */
 bool
 weir_outer_keeps(Query *join, int item)

@@ -216,10 +216,10 @@ wrap(Query *query)
 /*
  * weir_recompute_prepare tells whether an expanded query must be kept by computing touched
  * keys anew, and then brings it into the form that the rest of this file works
- * on. ORDER BY counts only where DISTINCT ON picks by it.
+ * on. ORDER BY counts only where DISTINCT ON picks by it. grouped: so are results that could be merged.
  */
 bool
-weir_recompute_prepare(Query **query)
+weir_recompute_prepare(Query **query, bool grouped)
 {
 	Query	   *mine;
 
@@ -227,7 +227,7 @@ weir_recompute_prepare(Query **query)
 		return false;
 	mine = copyObject(*query);
 	weir_levels_inline(mine);
-	if (!must_recompute(mine))
+	if (!must_recompute(mine) && !(grouped && !level_is_linear(mine)))
 		return false;
 	if (!mine->hasDistinctOn)
 		mine->sortClause = NIL;

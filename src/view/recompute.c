@@ -46,7 +46,7 @@ what_needs_rows(ViewShape *shape)
 		if (level->hasDistinctOn)
 			return "DISTINCT ON";
 	}
-	return "An aggregate over an aggregate";
+	return shape->at_once ? "Grouping above an outer join whose rows without a match come at once" : "An aggregate over an aggregate";
 }
 
 static bool
@@ -111,7 +111,8 @@ weir_recompute_filter(ViewShape *shape, LateRule *rule)
 {
 	ViewShape	lowest = *shape;
 
-	weir_topn_choose(shape);
+	if (!shape->at_once)		/* rows of the join are taken back */
+		weir_topn_choose(shape);
 	if (shape->recompute->from_result && (shape->recompute->limit > 1 || shape->joins))
 		weir_topn_ties(shape);
 	else

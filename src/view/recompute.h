@@ -47,7 +47,7 @@ typedef struct Recompute
 
 /* levels.c */
 extern void weir_levels_inline(Query *query);
-extern bool weir_recompute_prepare(Query **query);
+extern bool weir_recompute_prepare(Query **query, bool grouped);
 extern Query *weir_recompute_lowest(Query *query);
 extern bool weir_recompute_groups(Query *query);
 extern bool weir_recompute_groups_below(Query *query);

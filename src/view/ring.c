@@ -119,7 +119,7 @@ check_shape(ViewShape *shape, int column)
 	if (shape->session)
 		weir_refuse(shape->name, "weir.segmented: a session's end moves with its rows.",
 					"Leave out weir.segmented: rows are deleted in small pieces then.");
-	if (shape->recompute)
+	if (shape->recompute || shape->at_once)
 		weir_refuse(shape->name, "weir.segmented: rows of this view are found and changed one by one (weir.explain says recompute).",
 					"Leave out weir.segmented: rows are deleted in small pieces then.");
 	if (shape->grouped && !shape->hidden_keys && !is_key(shape, column))

@@ -400,11 +400,11 @@ make_windowed(ViewShape *shape, bool over_views, LateRule *rule)
 }
 
 /*
- * weir_shape_make understands a definition, or raises 0A000. lateness and keep
- * are the view's, or NULL. All in CurrentMemoryContext.
+ * weir_shape_make understands a definition, or raises 0A000. at_once: rows of outer joins without a
+ * match come at once. lateness and keep are the view's, or NULL. All in CurrentMemoryContext.
  */
 ViewShape *
-weir_shape_make(Query *definition, const char *name, bool final, Interval *lateness, Interval *keep)
+weir_shape_make(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	bool		passes = keep != NULL && !weir_span_is_positive(keep);
@@ -437,7 +437,8 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 	if (session && shape->joins)
 		weir_refuse(name, "session() stands beside a join of streams.",
 					"Give each of them a view of its own: sessions of one stream, and a join.");
-	recompute = weir_recompute_prepare(&shape->query);
+	shape->at_once = at_once && shape->joins && weir_once_wanted(shape->query);
+	recompute = weir_recompute_prepare(&shape->query, shape->at_once);
 	if (session && recompute)
 		weir_session_refuse_merging(name);
 	at_close = final && (recompute || (!shape->query->hasAggs && shape->query->groupClause == NIL));
@@ -479,6 +480,11 @@ weir_shape_make(Query *definition, const char *name, bool final, Interval *laten
 		shape->why = "the query has no aggregates: each row of a batch adds its own rows";
 		shape->in_place = true;
 		shape->partial = copyObject(shape->query);
+		if (shape->at_once)
+		{
+			shape->strategy = "recompute";
+			shape->why = "rows without a match come at once: what a batch may change is compared as it is before and after it";
+		}
 	}
 	if (session)
 		weir_session_finish(shape);

@@ -129,7 +129,7 @@ extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
 
 /* shape.c */
-extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final,
+extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final, bool at_once,
 								  Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
 extern void weir_distinct_as_groups(Query *query);

@@ -622,9 +622,14 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 Query *
 weir_statement_make(ViewShape *shape, Oid result, Oid state)
 {
-	Query	   *query = weir_statement_whole(shape, result, state);
+	Query	   *query;
 
-	if (shape->joins)
+	if (shape->at_once && shape->recompute == NULL)
+		return weir_once_statement(shape, result);
+	query = weir_statement_whole(shape, result, state);
+	if (shape->at_once)
+		weir_join_touched(query, result);
+	else if (shape->joins)
 		weir_join_delta(query, result);
 	return query;
 }
@@ -634,7 +639,7 @@ ViewShape *
 weir_view_shape(View *view)
 {
 	return weir_shape_make(weir_shape_definition(view->query_relid),
-						   get_rel_name(view->relid), strcmp(view->emit, "final") == 0,
+						   get_rel_name(view->relid), strcmp(view->emit, "final") == 0, view->at_once,
 						   view->lateness, view->keep);
 }
 
@@ -684,7 +689,8 @@ weir_view_statements(View *view, ViewStatements *statements)
 	if (shape->joins && !shape->at_close)
 	{
 		statements->whole = weir_statement_whole(shape, view->relid, view->state_relid);
-		weir_join_pairs(statements->whole);
+		if (!shape->at_once)
+			weir_join_pairs(statements->whole);
 	}
 	statements->all = shape->tables ? weir_recompute_all_statement(shape, view->relid) : NULL;
 	statements->clear = shape->retracts ? weir_retract_clear(view->state_relid) : NULL;
