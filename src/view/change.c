@@ -197,7 +197,7 @@ refresh_locked(View *view, bool skip_data)
 		(void) weir_view_apply_all(view);
 		return;
 	}
-	from = skip_data ? DT_NOBEGIN : weir_view_covered_from(view, &column);
+	from = skip_data || weir_fill_below(view, true, NULL) ? DT_NOBEGIN : weir_view_covered_from(view, &column);
 	if (from == DT_NOBEGIN)
 	{
 		weir_view_reset(view);

@@ -410,6 +410,8 @@ weir_view_fill(View *view, const char *qual)
 	uint64		rows = 0;
 	ListCell   *lc;
 
+	if (qual == NULL && weir_fill_below(view, false, &rows))
+		return rows;
 	if (view->joins)
 		return fill_joined(view);
 	foreach(lc, view->streams)

@@ -25,6 +25,9 @@ extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *
 /* REFRESH MATERIALIZED VIEW: rebuild from the kept rows. */
 extern void weir_view_refresh(View *view, bool skip_data);
 
+/* WITH DATA and REFRESH from the table of an append view below (fill_below.c); false: that would not be the same. */
+extern bool weir_fill_below(View *view, bool only_tell, uint64 *rows);
+
 /* Of a join of streams: rows from a time in one of its columns on (refresh_join.c). */
 extern void weir_refresh_join(View *view, int column, TimestampTz since);
 

@@ -114,7 +114,7 @@ weir_tables_needed(Query *query, List *sources)
 
 	foreach(lc, sources)
 	{
-		if (weir_source_changes(lfirst_oid(lc)))
+		if (weir_source_changes(lfirst_oid(lc)) && !weir_upstream_is_rows(lfirst_oid(lc)))
 			return true;
 	}
 	return not_as_stream_walker((Node *) query, NULL);

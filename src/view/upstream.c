@@ -233,10 +233,24 @@ weir_upstream_time_column(Oid view, bool later)
 
 /* --- as a stream ------------------------------------------------------------------- */
 
+static Oid	as_rows = InvalidOid;	/* the append view that stands for its rows now, not for its query */
+
+void
+weir_upstream_as_rows(Oid view)
+{
+	as_rows = view;
+}
+
+bool
+weir_upstream_is_rows(Oid view)
+{
+	return view == as_rows;
+}
+
 bool
 weir_view_is_inlined(View *view)
 {
-	return strcmp(view->strategy, "append") == 0 && !view->joins;
+	return strcmp(view->strategy, "append") == 0 && !view->joins && view->relid != as_rows;
 }
 
 bool

@@ -25,6 +25,13 @@ extern bool weir_view_over_tables(View *view);
 /* Does the view stand for its query where it is read? Not a join of streams: its pairs are what met when they came. */
 extern bool weir_view_is_inlined(View *view);
 
+/*
+ * While a statement is made that fills a view from such a view's table (fill_below.c) that stands for its
+ * rows, as a final view does. InvalidOid: none. To be put back, after an error too.
+ */
+extern void weir_upstream_as_rows(Oid view);
+extern bool weir_upstream_is_rows(Oid view);
+
 /* Do rows of a source change or go (other than by retention)? Of streams and final views they do not. */
 extern bool weir_source_changes(Oid relid);
 
