@@ -27,9 +27,12 @@ BEGIN
 END $$;
 SQL
 
-# rows: [ms, key, value], in order of arrival; 'T k v' changes the joined table, 'L' and 'R' rows go to two streams.
+# rows: [ms, key, value], in order of arrival, of stream @S@ (with 'R' behind it, of stream @R@); 'T k v' changes the joined table.
 # show: a row of the view as text; final: all of them; changes: what triggers saw, with one transaction per row.
 my $window = q{format('%s[%s,%s)=', k, ms(window_start), ms(window_end))};
+my $session = q{format('%s[%s..%s]=', k, ms(window_start), ms(window_end) - 30000)};
+my @merging = ([ 0, 'k0', 0 ], [ 70010, 'k0', 1 ], [ 10009, 'k0', 5 ], [ 10010, 'k0', 6 ], [ 10009, 'k1', 100 ], [ 10010, 'k1', 101 ], [ 86412022, 'k1', 200 ], [ 60000, 'k1', 200 ]);
+my $merged = 'k0[0..0]=0 k0[70010..70010]=1 k0[0..10009]=5 k0[0..10010]=6 k1[10009..10009]=100 k1[10009..10010]=101 k1[86412022..86412022]=200 k1[60000..60000]=200';
 my @cases = (
 	{   name => 'c1', about => 'tumbling, out of order, nothing is late',
 		rows => [ [ 0, 'k0', 0 ], [ 89999, 'k0', 1 ], [ 10009, 'k0', 5 ], [ 90000, 'k0', 0 ], [ 10010, 'k0', 6 ], [ 10009, 'k1', 100 ], [ 30000, 'k1', 101 ],
@@ -43,6 +46,25 @@ my @cases = (
 		query => q(SELECT window_start, window_end, k, count(*) AS n FROM @S@, hop(ts, '5 s', '1 s') GROUP BY 1, 2, 3),
 		show => "$window || n",
 		final => 'k0[6000,11000)=1 k0[7000,12000)=1 k0[8000,13000)=1 k0[9000,14000)=2 k0[10000,15000)=2 k0[11000,16000)=1 k0[12000,17000)=1 k0[13000,18000)=1' },
+	{   name => 'c3', about => 'sessions',
+		rows => \@merging,
+		query => q(SELECT window_start, window_end, k, max(v) AS m FROM @S@, session(ts, '30 s') GROUP BY 1, 2, 3),
+		show => "$session || m",
+		final => 'k0[0..10010]=6 k0[70010..70010]=1 k1[10009..10010]=101 k1[60000..60000]=200 k1[86412022..86412022]=200', changes => $merged },
+	{   name => 'c3b', about => 'sessions merge, both gaps included',
+		rows => [ @merging, [ 40010, 'k0', 2 ] ],
+		query => q(SELECT window_start, window_end, k, max(v) AS m FROM @S@, session(ts, '30 s') GROUP BY 1, 2, 3),
+		show => "$session || m",
+		final => 'k0[0..70010]=6 k1[10009..10010]=101 k1[60000..60000]=200 k1[86412022..86412022]=200', changes => "$merged DEL k0[70010..70010]=1 k0[0..70010]=6" },
+	{   name => 'c4', about => 'the gap is inclusive',
+		rows => [ [ 0, 'k0' ], [ 10000, 'k0' ], [ 10000, 'k1' ], [ 40000, 'k1' ] ],
+		query => q(SELECT window_start, window_end, k, count(*) AS n FROM @S@, session(ts, '30 s') GROUP BY 1, 2, 3),
+		show => "$session || n", final => 'k0[0..10000]=2 k1[10000..40000]=2', changes => 'k0[0..0]=1 k0[0..10000]=2 k1[10000..10000]=1 k1[10000..40000]=2' },
+	{   name => 'c4b', about => 'a final session closes strictly behind its gap', view => q(weir.emit = 'final', weir.lateness = '0'),
+		rows => [ [ 0, 'k0' ], [ 10000, 'k0' ], [ 40000, 'k0' ], [ 70000, 'k1' ], [ 70001, 'k1' ], [ 70000, 'k0' ] ],
+		after => [ undef, undef, undef, '', 'k0[0..40000]=3' ],
+		query => q(SELECT window_start, window_end, k, count(*) AS n FROM @S@, session(ts, '30 s') GROUP BY 1, 2, 3),
+		show => "$session || n", final => 'k0[0..40000]=3', changes => 'k0[0..40000]=3', once => 1, late => '70000' },
 	{   name => 'c5', about => 'a final closes exactly at the end', view => q(weir.emit = 'final'),
 		rows => [ [ 0, 'k1' ], [ 1, 'k1' ], [ 2, 'k1' ] ], after => [ undef, '', 'k1[0,2)=2' ],
 		query => q(SELECT window_start, window_end, k, count(*) AS n FROM @S@, tumble(ts, '2 ms') GROUP BY 1, 2, 3),
@@ -59,6 +81,10 @@ my @cases = (
 		rows => [ 'T k0 b', [ 0, 'k0', 1 ], [ 1, 'k0', undef ], 'T k0', [ 2, 'k0', undef ], 'T', [ 3, 'k0', 1 ] ],
 		query => q(SELECT CASE WHEN v IS NULL THEN 'null' ELSE 'a' END AS s, coalesce(t, 'null') AS t FROM @S@ s JOIN side USING (k)),
 		show => q(s || '/' || t), final => 'a/b null/b null/null', changes => 'a/b null/b null/null' },
+	{   name => 'c9', about => 'two streams, within 11 s before and 10 s after', two => 1,
+		rows => [ [ 0, 'k0', 1 ], [ 11000, 'k0', 1, 'R' ], [ 12000, 'k10', 2 ], [ 13000, 'k0', 3 ], [ 15000, 'k0', 2, 'R' ], [ 16000, 'k100', 3, 'R' ], [ 17000, 'k90', 4 ], [ 30000, 'k0', 5 ] ],
+		query => q(SELECT l.v AS lv, r.v AS rv FROM @S@ l JOIN @R@ r ON l.k = r.k AND r.ts BETWEEN l.ts - interval '11 s' AND l.ts + interval '10 s'),
+		show => q(format('l%s/r%s', lv, rv)), final => 'l3/r1 l3/r2', changes => 'l3/r1 l3/r2', once => 1 },
 	{   name => 'c10', about => 'closed by the clock', stream => q(weir.idle_timeout = '1 s'), view => q(weir.emit = 'final'), clock => 1,
 		rows => [ [ 0, 'k1' ], [ 1, 'k1' ] ],
 		query => q(SELECT window_start, window_end, k, count(*) AS n FROM @S@, tumble(ts, '2 ms') GROUP BY 1, 2, 3),
@@ -92,6 +118,13 @@ my @present = ();    # of the case at hand: how the view's rows are read
 sub feed
 {
 	my ($case, $way, $stream, $topic, @rows) = @_;
+	if ($case->{two} && grep { $_->[3] } @rows)
+	{
+		my @right = map { [ @$_[ 0 .. 2 ] ] } grep { $_->[3] } @rows;
+		feed($case, $way, $stream, $topic, grep { !$_->[3] } @rows);
+		return feed($case, $way, "$stream\_r", ($topic // '') . '-r', @right);
+	}
+	return unless @rows;
 	if ($way eq 'kafka')
 	{
 		kafka()->put($topic, map { message($_) } @rows);
@@ -124,12 +157,19 @@ for my $case (@cases)
 		if ($way =~ /kafka|message/)
 		{
 			$topic = topic($stream);
-			kafka()->create($topic, 1);
-			unshift @with, "weir.server = 'kafka', weir.topic = '$topic'";
 		}
-		else { unshift @with, 'weir.stream'; }
-		sql("CREATE TABLE $stream (ts timestamptz, k text, v int) WITH (" . join(', ', @with) . ')');
-		my $query = $case->{query} =~ s/\@S\@/$stream/gr;
+		for my $right ('', $case->{two} ? '_r' : ())
+		{
+			my $from = 'weir.stream';
+			if ($topic)
+			{
+				my $name = $topic . $right =~ s/_/-/r;
+				kafka()->create($name, 1);
+				$from = "weir.server = 'kafka', weir.topic = '$name'";
+			}
+			sql("CREATE TABLE $stream$right (ts timestamptz, k text, v int) WITH (" . join(', ', $from, @with) . ')');
+		}
+		my $query = $case->{query} =~ s/\@S\@/$stream/gr =~ s/\@R\@/$stream\_r/gr;
 		my $show = $case->{show};
 		sql("CREATE MATERIALIZED VIEW $view WITH (" . join(', ', 'weir.continuous', $case->{view} // ()) . ") AS $query");
 		sql("CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON $view FOR EACH ROW EXECUTE FUNCTION see(" . q(') . $show =~ s/'/''/gr . q(') . ')');
