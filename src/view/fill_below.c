@@ -107,7 +107,7 @@ make_body(void *arg)
 	ViewShape  *shape;
 
 	weir_upstream_as_rows(making->below->relid);
-	shape = weir_shape_make(making->definition, get_rel_name(view->relid), false, NULL, NULL);
+	shape = weir_shape_make(making->definition, get_rel_name(view->relid), false, false, NULL, NULL);
 	if (equal(shape->streams, list_make1_oid(making->below->relid)) && strcmp(shape->strategy, own->strategy) == 0 &&
 		!shape->recompute && !shape->session && !shape->tables && !own->recompute && !own->session &&
 		list_length(shape->partial->targetList) == list_length(own->partial->targetList))
