@@ -325,17 +325,18 @@ sub outer
 {
 	my ($case) = @_;
 	my $v = start($case, 'outer', outer => 1);
-	my $j = joined($case, 'inner');
-	my $side = pick('LEFT', 'RIGHT', 'FULL');
+	my $j = joined($case, pick('inner', 'inner', 'three'));
+	my $last = $#{ $j->{alias} };
+	my @sides = map { pick('LEFT', 'LEFT', 'RIGHT', 'FULL') } 1 .. $last;
+	$sides[ rand @sides ] = '' if $last > 1 && chance(0.3);
 	# a FULL JOIN by hand needs a condition that can be hashed
-	$j->{on}[0][0] = 'x.k = y.k' if $side eq 'FULL' && $j->{on}[0][0] eq 'true';
-	$v->{items} = 2;
+	for my $i (1 .. $last) { $j->{on}[ $i - 1 ][0] = 'x.k = y.k' =~ s/y/$j->{alias}[$i]/r =~ s/x/$j->{alias}[$i - 1]/r if $j->{on}[ $i - 1 ][0] eq 'true'; }
+	$v->{items} = $last + 1;
 	$v->{outer} = "$j->{span} ms";
-	my $from = "$j->{item}[0] $side JOIN $j->{item}[1] ON " . join(' AND ', @{ $j->{on}[0] });
-	my $where = '@UNMATCHED@' . (chance(0.15) ? ' AND ' . pick('x.n IS NULL OR x.n % 3 <> 1', 'y.n IS NULL OR y.n % 4 <> 1', 'x.c IS NOT NULL') : '');
-	$where =~ s/ AND (.*)/ AND ($1)/;
-	my $how = pick(qw(append append plain group group distinct), chance(0.2) ? qw(recompute top over) : ());
-	$v->{shape} = lc("$side join, ") . $how;
+	my $from = $j->{item}[0] . join('', map { " $sides[$_ - 1] JOIN $j->{item}[$_] ON " . join(' AND ', @{ $j->{on}[ $_ - 1 ] }) } 1 .. $last);
+	my $where = '@UNMATCHED@' . (chance(0.15) ? ' AND (' . pick('x.n IS NULL OR x.n % 3 <> 1', 'y.n IS NULL OR y.n % 4 <> 1', 'x.c IS NOT NULL') . ')' : '');
+	my $how = pick(qw(append append plain group group distinct), chance(0.3) ? qw(recompute top over levels) : ());
+	$v->{shape} = lc(join(' and ', @sides) . ' join, ') . $how;
 	$v->{sql} = $over_join{$how}->($case, $v, "$from WHERE $where");
 	known_late($v, $j);
 	return $v;

@@ -336,7 +336,8 @@ sub expected
 		my $closed = utc($case, "$1.window_end") . " <= '" . closed_until($run, $case, $view) . "'";
 		$text =~ s/\@CLOSED:\w+\@/$closed/;
 	}
-	my $unmatched = $view->{outer} && '(x.n IS NOT NULL AND y.n IS NOT NULL OR ' . utc($case, 'coalesce(x.ts, y.ts)') . " + interval '$view->{outer}' + interval '$view->{lateness}' < '$view->{watermark}')";
+	my @items = qw(x y z)[ 0 .. ($view->{items} // 0) - 1 ];
+	my $unmatched = $view->{outer} && '(' . join(' AND ', map { "$_.n IS NOT NULL" } @items) . ' OR ' . utc($case, 'least(' . join(', ', map { "$_.ts" } @items) . ')') . " + interval '$view->{outer}' + interval '$view->{lateness}' < '$view->{watermark}')";
 	$text =~ s/\@UNMATCHED\@/$unmatched/;
 	$text =~ s/\@WHERE\@/ WHERE $rule/g;
 	$text =~ s/\@AND\@/ AND $rule/g;
