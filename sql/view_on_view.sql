@@ -17,7 +17,7 @@ INSERT INTO shapes (name, options, query) VALUES
 ('per_k', '', 'SELECT k, sum(n) AS n, avg(s) AS a, max(m) AS m FROM minutes GROUP BY k'),
 ('hours', ', weir.emit = ''final''', 'SELECT w.window_start, m.k, sum(m.n) AS n, max(m.m) AS m FROM minutes m, tumble(m.window_start, ''10 min'') w GROUP BY 1, 2'),
 ('ends', ', weir.emit = ''final''', 'SELECT w.window_start, w.window_end, m.k, count(*) AS c FROM minutes m, hop(m.window_end, ''10 min'', ''5 min'') w GROUP BY 1, 2, 3'),
-('slow', '', 'SELECT w.window_start, m.k, sum(m.n) AS n, count(DISTINCT m.m) AS d FROM minutes m, tumble(m.window_start, ''10 min'') w GROUP BY 1, 2'),
+('slow', '', 'SELECT w.window_start, m.k, sum(m.n) AS n, cardinality(array_agg(DISTINCT m.m)) AS d FROM minutes m, tumble(m.window_start, ''10 min'') w GROUP BY 1, 2'),
 ('best', '', 'SELECT k, window_start, m FROM (SELECT k, window_start, m, row_number() OVER (PARTITION BY k ORDER BY m DESC, window_start) AS r FROM minutes) x WHERE r <= 3'),
 ('days', ', weir.emit = ''final''', 'SELECT w.window_start, w.window_end, sum(h.n) AS n, count(*) AS c FROM hours h, tumble(h.window_start, ''1 hour'') w GROUP BY 1, 2'),
 ('ranks', ', weir.emit = ''final''', 'SELECT * FROM (SELECT w.window_start, m.k, m.window_end, m.m, rank() OVER (PARTITION BY w.window_start ORDER BY m.m DESC, m.k, m.window_end) AS r FROM minutes m, tumble(m.window_start, ''10 min'') w) x WHERE r <= 2'),
@@ -230,7 +230,7 @@ CREATE MATERIALIZED VIEW r WITH (weir.continuous, weir.keep = '1 min') AS SELECT
 CREATE MATERIALIZED VIEW r WITH (weir.continuous) AS SELECT k, now() FROM c;
 CREATE MATERIALIZED VIEW r WITH (weir.continuous) AS SELECT k, ctid FROM c;
 CREATE MATERIALIZED VIEW r WITH (weir.continuous, weir.start = 'earliest') AS SELECT k, count(*) FROM f GROUP BY k;
-CREATE MATERIALIZED VIEW r WITH (weir.continuous) AS SELECT k, count(DISTINCT n) FROM f GROUP BY k;
+CREATE MATERIALIZED VIEW r WITH (weir.continuous) AS SELECT k, array_agg(DISTINCT n) FROM f GROUP BY k;
 CREATE MATERIALIZED VIEW r WITH (weir.continuous, weir.emit = 'final') AS SELECT w.window_start, count(*) FROM f, tumble(f.window_start + interval '1 s', '1 hour') w GROUP BY 1;
 
 CREATE MATERIALIZED VIEW local_days WITH (weir.continuous) AS SELECT k, t::date AS day FROM ev;

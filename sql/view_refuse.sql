@@ -54,7 +54,7 @@ SELECT refuse(q) FROM (VALUES
 ('SELECT count(*) FROM s GROUP BY k'), ('SELECT upper(k) AS u, count(*) FROM s GROUP BY k'),
 ('SELECT k, unnest(ARRAY[count(*), 1]) AS u FROM s GROUP BY k'),
 -- aggregates
-('SELECT k, count(DISTINCT v) FROM s GROUP BY k'), ('SELECT k, array_agg(v) FROM s GROUP BY k'),
+('SELECT k, array_agg(DISTINCT v) FROM s GROUP BY k'), ('SELECT k, array_agg(v) FROM s GROUP BY k'),
 ('SELECT k, array_agg(v ORDER BY v) FROM s GROUP BY k'), ('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM s'),
 ('SELECT mode() WITHIN GROUP (ORDER BY v) AS m FROM s'), ('SELECT k, no_combine(v) FROM s GROUP BY k'), ('SELECT k, json_agg(v) FROM s GROUP BY k'),
 -- time and chance
@@ -79,6 +79,7 @@ SELECT refuse(q) FROM (VALUES
 ('SELECT k, (SELECT name FROM d WHERE d.k = s.k LIMIT 1) AS n FROM s'),
 ('SELECT k FROM s WHERE v > (SELECT count(DISTINCT name) FROM d)'),
 ('SELECT k, age(ts, ''2026-01-01'') AS a FROM s'), ('SELECT k, max(DISTINCT v) AS m FROM s GROUP BY k'),
+('SELECT k, count(DISTINCT v) AS m FROM s GROUP BY k'),
 ('SELECT s.k, x.n FROM s, LATERAL (SELECT count(*) AS n FROM d WHERE d.k <= s.k HAVING count(*) > 0) x')
 ) q(q);
 

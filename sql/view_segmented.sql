@@ -184,7 +184,7 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.segmented, weir.keep = '
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.segmented, weir.keep = '1 hour') AS
   SELECT window_start, window_end, k, count(*) FROM ev, session(at, '1 minute') GROUP BY window_start, window_end, k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.segmented, weir.keep = '1 hour') AS
-  SELECT window_start, count(DISTINCT k) FROM ev, tumble(at, '1 minute') GROUP BY window_start;
+  SELECT window_start, array_agg(DISTINCT k) FROM ev, tumble(at, '1 minute') GROUP BY window_start;
 DROP SCHEMA vs CASCADE;
 DROP SCHEMA vs2;
 SELECT count(*) FROM pg_class WHERE relname ~ '^slot_' AND relnamespace = 'weir'::regnamespace;

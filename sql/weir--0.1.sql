@@ -79,6 +79,7 @@ CREATE TABLE weir.view_def (
   error       text,
   join_reach  bigint,                       -- a join of streams: how far behind the watermark kept rows are needed, microseconds; -1: no bound
   close_shift bigint NOT NULL DEFAULT 0,    -- how much later than their end windows close, or than their time rows of a join, microseconds
+  distinct_values regclass,                 -- values of DISTINCT aggregates, if they are kept
   closes      boolean NOT NULL DEFAULT false,   -- an outer join of streams: rows without a match come at a close
   since       text[],                       -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all
   start       text,                         -- weir.start; NULL: not given
@@ -602,6 +603,18 @@ COMMENT ON FUNCTION weir.net_max_lost_final(internal) IS 'internal: final functi
 CREATE AGGREGATE weir.net_max_lost(anyelement, boolean) (
   SFUNC = weir.extreme_step, STYPE = internal, FINALFUNC = weir.net_max_lost_final);
 COMMENT ON AGGREGATE weir.net_max_lost(anyelement, boolean) IS 'internal: did a value equal to that of weir.net_max go?';
+
+CREATE FUNCTION weir.only_step(anyelement, anyelement) RETURNS anyelement
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_only_step';
+COMMENT ON FUNCTION weir.only_step(anyelement, anyelement) IS 'internal: transition function of weir.only';
+CREATE AGGREGATE weir.only(anyelement) (SFUNC = weir.only_step, STYPE = anyelement);
+COMMENT ON AGGREGATE weir.only(anyelement) IS 'internal: the value of the one row that there is';
+CREATE FUNCTION weir.value_key(text) RETURNS bytea
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_value_key';
+COMMENT ON FUNCTION weir.value_key(text) IS 'internal: what an index holds for a value: itself, or of a long one a digest';
+CREATE FUNCTION weir.value_key(bytea) RETURNS bytea
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_value_key';
+COMMENT ON FUNCTION weir.value_key(bytea) IS 'internal: what an index holds for a value: itself, or of a long one a digest';
 
 CREATE AGGREGATE weir.total(bigint) (
   SFUNC = pg_catalog.int8pl, STYPE = bigint, COMBINEFUNC = pg_catalog.int8pl, PARALLEL = SAFE);

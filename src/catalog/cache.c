@@ -240,6 +240,7 @@ read_view(RowReader *row)
 	view->relid = next_oid(row);
 	view->query_relid = next_oid(row);
 	view->state_relid = next_oid(row);
+	view->values_relid = next_oid(row);
 	view->owner = next_oid(row);
 	elems = next_array(row, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT, &n);
 	for (int i = 0; i < n; i++)
@@ -367,7 +368,7 @@ load_cache(void)
 				 " FROM weir.stream_def s JOIN pg_catalog.pg_class c ON c.oid = s.stream"
 				 " ORDER BY s.stream::oid", read_stream_row, cxt);
 	new_cache->views =
-		read_all("SELECT v.view, v.query, v.state, c.relowner, v.streams, v.emit, v.strategy,"
+		read_all("SELECT v.view, v.query, v.state, v.distinct_values, c.relowner, v.streams, v.emit, v.strategy,"
 				 " v.lateness, v.keep, v.keep_column, v.settings,"
 				 " (SELECT pg_catalog.array_agg(p.stream) FROM weir.view_position p"
 				 "   WHERE p.view = v.view AND p.partition = -1), v.join_reach::text, v.close_shift::text, v.unmatched, v.closes::text, v.replaces::oid::text, v.start, v.status, v.error"

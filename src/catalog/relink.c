@@ -3,7 +3,7 @@
  *	  Which object goes with which, told to PostgreSQL again after a restore.
  *
  * Creating a stream or a view records that its helpers (rows, segments,
- * query, state) go when it goes. pg_dump knows nothing of that: it restores
+ * query, state, values) go when it goes. pg_dump knows nothing of that: it restores
  * them as objects of their own. But it also restores weir's catalog rows, and
  * a trigger on these ends here: once a row names an object and its helpers,
  * their dependencies are recorded, as at creation.
@@ -130,6 +130,7 @@ weir_relink_trigger(PG_FUNCTION_ARGS)
 		link_relations(oid_field(trigger, "query"), view, DEPENDENCY_INTERNAL);
 		link_relations(oid_field(trigger, "state"), view, DEPENDENCY_INTERNAL);
 		link_relations(view, oid_field(trigger, "replaces"), DEPENDENCY_AUTO);
+		link_relations(oid_field(trigger, "distinct_values"), view, DEPENDENCY_INTERNAL);
 	}
 	else if (strcmp(table, "stream_def") == 0)
 	{
@@ -189,6 +190,7 @@ weir_relink_missing(void)
 				  "SELECT query::oid AS child, view::oid AS parent, 'i'::\"char\" AS type FROM weir.view_def"
 				  " UNION ALL SELECT state::oid, view::oid, 'i' FROM weir.view_def WHERE state IS NOT NULL"
 				  " UNION ALL SELECT view::oid, replaces::oid, 'a' FROM weir.view_def WHERE replaces IS NOT NULL"
+				  " UNION ALL SELECT distinct_values::oid, view::oid, 'i' FROM weir.view_def WHERE distinct_values IS NOT NULL"
 				  " UNION ALL SELECT \"rows\"::oid, stream::oid, 'a' FROM weir.stream_def"
 				  " UNION ALL SELECT s.segment::oid, h.inhparent, 'a' FROM weir.segment s JOIN pg_inherits h ON h.inhrelid = s.segment) w"
 				  " WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = w.child"

@@ -592,6 +592,17 @@ dissolve_stream(Oid relid)
 	weir_catalog_exec("DROP TABLE %s CASCADE", weir_relation_name(stream->rows_relid));
 }
 
+/* One of weir's own tables behind a view. */
+static void
+dissolve_table(Oid relid)
+{
+	if (!OidIsValid(relid))
+		return;
+	deleteDependencyRecordsForClass(RelationRelationId, relid, RelationRelationId, DEPENDENCY_INTERNAL);
+	CommandCounterIncrement();
+	weir_catalog_exec("DROP TABLE %s", weir_relation_name(relid));
+}
+
 static void
 dissolve_view(Oid relid)
 {
@@ -603,13 +614,8 @@ dissolve_view(Oid relid)
 									RelationRelationId, DEPENDENCY_INTERNAL);
 	CommandCounterIncrement();
 	weir_catalog_exec("DROP VIEW %s", weir_relation_name(view->query_relid));
-	if (OidIsValid(view->state_relid))
-	{
-		deleteDependencyRecordsForClass(RelationRelationId, view->state_relid,
-										RelationRelationId, DEPENDENCY_INTERNAL);
-		CommandCounterIncrement();
-		weir_catalog_exec("DROP TABLE %s", weir_relation_name(view->state_relid));
-	}
+	dissolve_table(view->state_relid);
+	dissolve_table(view->values_relid);
 	weir_catalog_exec("DO $weir$ DECLARE t record; BEGIN"
 					  " FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = %u"
 					  " AND tgfoid IN ('weir.refuse_change()'::regprocedure, 'weir.capture()'::regprocedure) AND NOT tgisinternal"

@@ -55,7 +55,7 @@ typedef struct ExpiringView
 	bool		known;			/* the next three are */
 	bool		ring;			/* the table is (view/ring.h) */
 	bool		sessions;		/* a view of sessions */
-	int			state_key;		/* number of the column in the states' table; 0: none */
+	int			state_key;		/* number of the column in the tables of states and values; 0: none */
 	int			backoff;		/* ms */
 	char	   *error;
 } ExpiringView;
@@ -188,7 +188,7 @@ learn(View *view, int column, ExpiringView *entry)
 	shape = weir_view_shape(view);
 	entry->sessions = shape->session != NULL;
 	entry->ring = weir_ring_is(view->relid);
-	entry->state_key = OidIsValid(view->state_relid) && !weir_view_is_final(view) ? weir_state_key(shape, column) : 0;
+	entry->state_key = weir_view_is_final(view) ? 0 : weir_state_key(shape, column);
 	entry->known = true;
 }
 
@@ -196,6 +196,7 @@ static uint64
 delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 {
 	int			column = weir_live_number(view->relid, get_attnum(view->relid, view->keep_column));
+	Oid			behind[2] = {view->state_relid, view->values_relid};
 	TimestampTz limit;
 	uint64		deleted;
 
@@ -210,8 +211,11 @@ delete_due(View *view, TimestampTz stream_time, ExpiringView *entry)
 	deleted = delete_some(view->relid, column, limit, entry);
 	if (deleted > 0)
 		weir_segments_missing(view->relid, limit + 1);	/* views above cannot be made anew from it */
-	if (entry->state_key > 0 && deleted < PIECE_ROWS)
-		deleted = Max(deleted, delete_some(view->state_relid, entry->state_key, limit, entry));
+	for (int i = 0; i < lengthof(behind); i++)
+	{
+		if (OidIsValid(behind[i]) && entry->state_key > 0 && deleted < PIECE_ROWS)
+			deleted = Max(deleted, delete_some(behind[i], entry->state_key, limit, entry));
+	}
 	if (deleted > 0)
 		weir_segments_missing(view->relid, limit + 1);	/* views above, made later, cannot be made anew from it */
 	if (deleted < PIECE_ROWS && !entry->locked)

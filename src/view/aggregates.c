@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "view/distinct.h"
 #include "view/states.h"
 
 void
@@ -181,7 +182,7 @@ weir_aggregate_merges(Aggref *agg)
 	MergeInfo	info;
 	MergeKind	merge;
 
-	if (agg->aggkind != AGGKIND_NORMAL || agg->aggdistinct || agg->aggorder)
+	if (agg->aggkind != AGGKIND_NORMAL || agg->aggorder || (agg->aggdistinct && !weir_distinct_kept(agg)))
 		return false;
 	if (weir_aggregate_in_place(agg, &merge) || is_split_avg(agg->aggfnoid) || weir_aggregate_single(agg))
 		return true;

@@ -66,6 +66,9 @@ empty_view(View *view, ViewShape *shape, int column, TimestampTz from)
 	if (OidIsValid(view->state_relid))
 		delete_rows(view->state_relid,
 					weir_age_condition(view->state_relid, weir_state_key(shape, column), ">=", from));
+	if (OidIsValid(view->values_relid))
+		delete_rows(view->values_relid,
+					weir_age_condition(view->values_relid, weir_state_key(shape, column), ">=", from));
 	SPI_finish();
 	weir_view_scope_close(&scope);
 }
@@ -386,6 +389,7 @@ weir_view_after_alter(View *view, AlterTableStmt *stmt)
 	follow_owner(view->query_relid, owner);
 	follow_owner(view->state_relid, owner);
 	follow_owner_slots(view->relid, owner);
+	follow_owner(view->values_relid, owner);
 	weir_catalog_close(&scope);
 	CommandCounterIncrement();
 	weir_cache_forget();

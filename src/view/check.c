@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/regproc.h"
+#include "view/distinct.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 
@@ -431,7 +432,7 @@ check_aggregate(Aggref *agg, const char *name)
 	if (agg->aggkind != AGGKIND_NORMAL)
 		weir_refuse(name, psprintf("%s(...) WITHIN GROUP needs all rows of a group.", func),
 					"Use aggregates that can be merged: count, sum, avg, min, max, stddev ...");
-	if (agg->aggdistinct)
+	if (agg->aggdistinct && !weir_distinct_kept(agg))
 		weir_refuse(name, psprintf("%s(DISTINCT ...) needs all rows of a group.", func),
 					"Add the column to GROUP BY and count where the view is read, or use an approximate count (hll).");
 	if (agg->aggorder)

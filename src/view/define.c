@@ -7,8 +7,9 @@
  *	  - weir.query_N, an ordinary view that holds the definition: PostgreSQL's own
  *	    way to store a query, which follows renames and knows its dependencies;
  *	  - weir.state_N, if the result is not enough to go on from;
+ *	  - weir.values_N, if values of DISTINCT aggregates are kept;
  *	  - a row of weir.view_def.
- * The last two tables depend internally on the first: DROP TABLE takes all, and what
+ * These tables depend internally on the first: DROP TABLE takes all, and what
  * drops a stream reports or takes the view.
  *
  * Locks: Share on every stream, in order of OID, until commit. So no row
@@ -43,6 +44,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/define.h"
+#include "view/distinct.h"
 #include "view/join.h"
 #include "view/recompute.h"
 #include "view/ring.h"
@@ -278,6 +280,39 @@ create_state_table(ViewShape *shape, ObjectAddress result, Oid owner, RingPlan *
 	return address.objectId;
 }
 
+/* weir.values_N, with its unique index; names: of the view's columns. */
+static Oid
+create_values_table(ViewShape *shape, List *names, ObjectAddress result, Oid owner, RingPlan *ring)
+{
+	Storage		storage = {NIL};
+	ObjectAddress address;
+	List	   *targets;
+	char	   *age;
+	int			column = 0;
+	ListCell   *lc;
+
+	if (shape->distinct == NULL)
+		return InvalidOid;
+	targets = weir_distinct_targets(shape);
+	if (shape->finals)
+		ring = NULL;
+	address = create_table(own_name("values", result.objectId), column_definitions(targets, NIL), &storage, owner,
+						   ring, ring ? weir_state_key(shape, ring->column) : 0);
+	depend_internally(address, result);
+	if (ring)
+		create_slots(address, &storage, owner, ring);
+	age = shape->finals ? NULL : weir_keep_column(shape, names, false);
+	foreach(lc, names)
+	{
+		if (age && strcmp(lfirst(lc), age) == 0)
+			column = weir_state_key(shape, foreach_current_index(lc) + 1);
+	}
+	(void) weir_catalog_exec("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", weir_relation_name(address.objectId),
+							 weir_distinct_index(shape, weir_statement_columns(address.objectId, targets), column));
+	protect_rows(address.objectId);
+	return address.objectId;
+}
+
 /* Unique over the keys, and closed to changes by others. */
 static void
 protect_table(Oid relid, List *keys, bool unique)
@@ -348,13 +383,13 @@ streams_array(List *streams)
 }
 
 static void
-insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
+insert_view_def(Oid relid, Oid query, Oid state, Oid distinct_values, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
-	Oid			types[15] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID, TEXTOID};
-	Datum		values[15];
-	char		nulls[15];
+	Oid			types[16] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID, TEXTOID, REGCLASSOID};
+	Datum		values[16];
+	char		nulls[16];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -378,10 +413,12 @@ insert_view_def(Oid relid, Oid query, Oid state, ViewShape *shape,
 	values[13] = Int64GetDatum(shape->close_shift);
 	values[14] = options->start ? CStringGetTextDatum(options->start) : (Datum) 0;
 	nulls[14] = options->start ? ' ' : 'n';
+	values[15] = ObjectIdGetDatum(distinct_values);
+	nulls[15] = OidIsValid(distinct_values) ? ' ' : 'n';
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, close_shift, start)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15)",
-							  15, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, close_shift, start, distinct_values)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15, $16)",
+							  16, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 
@@ -536,6 +573,7 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	Storage		storage = result_storage(stmt->into, shape);
 	ObjectAddress query;
 	Oid			state;
+	Oid			distinct_values;
 	CatalogScope scope;
 
 	weir_catalog_open(&scope);
@@ -549,6 +587,7 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 		protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
 	if (OidIsValid(state))
 		protect_table(state, names_of_state_keys(shape), true);
+	distinct_values = create_values_table(shape, names, result, owner, ring);
 	if (shape->finals && OidIsValid(state))
 		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(state),
 								 quote_identifier(get_attname(state, shape->end_column, false)));
@@ -561,7 +600,7 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	check_rights(query.objectId);
 
 	weir_catalog_open(&scope);
-	insert_view_def(result.objectId, query.objectId, state, shape, options,
+	insert_view_def(result.objectId, query.objectId, state, distinct_values, shape, options,
 					options->keep ? keep_column : NULL, settings);
 	weir_catalog_close(&scope);
 	CommandCounterIncrement();

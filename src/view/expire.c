@@ -118,13 +118,18 @@ weir_view_expire(View *view, TimestampTz stream_time)
 	SPI_connect();
 	deleted = weir_catalog_exec("DELETE FROM %s WHERE %s", view->name,
 								weir_age_condition(view->relid, column, "<=", limit));
-	if (OidIsValid(view->state_relid) && deleted > 0 && !weir_view_is_final(view))
+	if (deleted > 0 && !weir_view_is_final(view))
 	{
-		int			key = weir_state_key(weir_view_shape(view), column);
+		Oid			tables[2] = {view->state_relid, view->values_relid};
 
-		if (key > 0)
-			(void) weir_catalog_exec("DELETE FROM %s WHERE %s", weir_relation_name(view->state_relid),
-									 weir_age_condition(view->state_relid, key, "<=", limit));
+		for (int i = 0; i < lengthof(tables); i++)
+		{
+			int			key = OidIsValid(tables[i]) ? weir_state_key(weir_view_shape(view), column) : 0;
+
+			if (key > 0)
+				(void) weir_catalog_exec("DELETE FROM %s WHERE %s", weir_relation_name(tables[i]),
+										 weir_age_condition(tables[i], key, "<=", limit));
+		}
 	}
 	SPI_finish();
 	if (deleted > 0)
@@ -171,5 +176,7 @@ weir_view_index_age(View *view)
 	index_column(view->relid, column);
 	if (OidIsValid(view->state_relid))
 		index_column(view->state_relid, shape->session ? shape->end_column : weir_state_key(shape, column));
+	if (OidIsValid(view->values_relid) && !shape->finals)
+		index_column(view->values_relid, weir_state_key(shape, column));
 	weir_catalog_close(&scope);
 }

@@ -30,6 +30,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "view/distinct.h"
 #include "view/shape.h"
 
 /* weir_final_hidden_keys collects the group keys that stand in the select list only because GROUP BY names them. */
@@ -201,14 +202,15 @@ weir_final_close_statement(ViewShape *shape, Oid result, Oid state)
 	int			nstates = list_length(shape->partial->targetList);
 	bool		zoned = exprType((Node *) shape->end) == TIMESTAMPTZOID;
 	List	   *visible = list_copy_head(shape->final->targetList, ncolumns);
+	const char *limit = zoned ? "weir.closing_until()" : "pg_catalog.timezone('UTC'::pg_catalog.text, weir.closing_until())";
 	Query	   *query;
 
-	query = weir_statement_parse(psprintf("WITH " WEIR_MERGED " AS (DELETE FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.<=) %s RETURNING %s)\n"
+	query = weir_statement_parse(psprintf("WITH " WEIR_MERGED " AS (DELETE FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.<=) %s RETURNING %s)%s%s\n"
 										  "INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)",
 										  weir_relation_name(state),
 										  quote_identifier(get_attname(state, shape->end_column, false)),
-										  zoned ? "weir.closing_until()" : "pg_catalog.timezone('UTC'::pg_catalog.text, weir.closing_until())",
-										  columns_of(state, "t.", nstates),
+										  limit, columns_of(state, "t.", nstates),
+										  shape->distinct ? ", " : "", shape->distinct ? weir_distinct_free(shape, limit) : "",
 										  weir_relation_name(result), columns_of(result, "", ncolumns),
 										  numbered(WEIR_FINAL ".", ncolumns),
 										  weir_statement_placeholder(visible), numbered("", ncolumns)));

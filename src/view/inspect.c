@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/distinct.h"
 #include "view/join.h"
 #include "view/measure.h"
 #include "view/recompute.h"
@@ -147,6 +148,9 @@ weir_explain(PG_FUNCTION_ARGS)
 		appendStringInfo(&buf, "cost of the join: %s\n", weir_join_cost(shape));
 	if (!shape->in_place)
 		appendStringInfo(&buf, "states: %s\n", weir_relation_name(view->state_relid));
+	if (shape->distinct)
+		appendStringInfo(&buf, "distinct values kept: %s, a row per group and value; per batch, one look-up for each value of each group that it touches\n",
+						 weir_relation_name(view->values_relid));
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
 	if (shape->session)

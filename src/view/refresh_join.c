@@ -4,7 +4,7 @@
  *
  * change.c ⇒ here. Rows of the view from a time on are sure to have come from rows that are all kept (the oldest
  * of these, and as far behind it as the join reaches): they are taken from a second view with the same query, which is made and filled from
- * the kept rows as CREATE does it, and dropped again. Older rows stay. States go the same way as results.
+ * the kept rows as CREATE does it, and dropped again. Older rows stay. States and values of DISTINCT aggregates go the same way as results.
  *
  * Runs in the session that refreshes, with Share on the streams and Exclusive on the view's table.
  */
@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "view/define.h"
+#include "view/distinct.h"
 #include "view/replace.h"
 #include "view/shape.h"
 
@@ -53,6 +54,8 @@ take_all(View *view, View *twin, ViewShape *shape, int column, TimestampTz since
 	{
 		if (OidIsValid(view->state_relid))
 			take_rows(view->state_relid, twin->state_relid, shape->partial->targetList, weir_state_key(shape, column), since);
+		if (OidIsValid(view->values_relid))
+			take_rows(view->values_relid, twin->values_relid, weir_distinct_targets(shape), weir_state_key(shape, column), since);
 		take_rows(view->relid, twin->relid, shape->query->targetList, column, since);
 	}
 	PG_CATCH();

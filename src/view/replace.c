@@ -438,12 +438,14 @@ take_over(Replace *replace)
 
 	hand_over(replace->view->query_relid, view, InvalidOid);
 	hand_over(replace->view->state_relid, view, InvalidOid);
+	hand_over(replace->view->values_relid, view, InvalidOid);
 	hand_over(replace->beside->query_relid, beside, view);
 	hand_over(replace->beside->state_relid, beside, view);
+	hand_over(replace->beside->values_relid, beside, view);
 	CommandCounterIncrement();
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("WITH n AS (DELETE FROM weir.view_def WHERE view = %u RETURNING *)"
-							 " UPDATE weir.view_def v SET query = n.query, state = n.state, streams = n.streams, strategy = n.strategy,"
+							 " UPDATE weir.view_def v SET query = n.query, state = n.state, distinct_values = n.distinct_values, streams = n.streams, strategy = n.strategy,"
 							 " lateness = n.lateness, keep_column = n.keep_column, settings = n.settings, since = n.since,"
 							 " join_reach = n.join_reach, close_shift = n.close_shift, closes = n.closes, start = coalesce(n.start, v.start), status = 'running', error = NULL"
 							 " FROM n WHERE v.view = %u", beside, view);
@@ -456,6 +458,8 @@ take_over(Replace *replace)
 	(void) weir_catalog_exec("DROP VIEW %s", weir_relation_name(replace->view->query_relid));
 	if (OidIsValid(replace->view->state_relid))
 		(void) weir_catalog_exec("DROP TABLE %s", weir_relation_name(replace->view->state_relid));
+	if (OidIsValid(replace->view->values_relid))
+		(void) weir_catalog_exec("DROP TABLE %s", weir_relation_name(replace->view->values_relid));
 	(void) weir_catalog_exec("DROP TABLE %s", weir_relation_name(beside));
 	weir_catalog_changed();
 	weir_catalog_close(&scope);

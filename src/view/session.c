@@ -241,6 +241,10 @@ order_walker(Node *node, const char *name)
 	{
 		Aggref	   *agg = (Aggref *) node;
 
+		if (agg->aggdistinct)
+			weir_refuse(name, psprintf("%s(DISTINCT ...): the values of two sessions that merge would have to be counted again.",
+									   get_func_name(agg->aggfnoid)),
+						"Group by the value, too, in a view of its own, and count where it is read.");
 		if (weir_aggregate_by_arrival(agg) || agg->aggfnoid == F_STRING_AGG_TEXT_TEXT ||
 			agg->aggfnoid == F_STRING_AGG_BYTEA_BYTEA)
 			weir_refuse(name, psprintf("%s(...) goes by the order of rows, and two sessions that merge do not tell whose rows came first.",

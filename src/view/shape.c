@@ -28,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "view/distinct.h"
 #include "view/join.h"
 #include "view/recompute.h"
 #include "view/session.h"
@@ -427,6 +428,7 @@ weir_shape_make(Query *definition, const char *name, bool final, bool at_once, I
 	}
 	shape->finals = final;
 	weir_distinct_as_groups(shape->query);
+	weir_distinct_simplify(shape->query);
 	session = weir_session_prepare(shape->query, name);
 	if (final && !session && weir_windowed_wanted(shape->query))
 	{
@@ -488,7 +490,7 @@ weir_shape_make(Query *definition, const char *name, bool final, bool at_once, I
 	}
 	if (session)
 		weir_session_finish(shape);
-	else
+	else if (!weir_distinct_make(shape))
 		weir_slices_make(shape);
 	if (passes)
 		weir_pass_check(shape);

@@ -98,6 +98,8 @@ typedef struct ViewShape
 	bool		limits;			/* at_close: LIMIT or OFFSET, of each window */
 	int64		close_shift;	/* how much later than their end windows close, or than their time rows of a join, microseconds */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
+	struct DistinctShape *distinct;	/* aggregates with DISTINCT go by sets of values (distinct.h), or NULL */
+	Oid			values_relid;	/* their table, once the view is there */
 	struct SessionShape *session;	/* the windows are sessions (session.h), or NULL */
 	bool		joins;			/* joins streams (join.c) */
 	bool		at_once;		/* with an outer join: rows without a match come at once, and go when one comes (join_once.c) */

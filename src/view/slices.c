@@ -631,7 +631,8 @@ weir_slices_make(ViewShape *shape)
 	Slices		slices = {0};
 
 	if (!shape->grouped || shape->partial == NULL || shape->partial->groupingSets ||
-		shape->partial->setOperations || shape->partial->havingQual || !shape->partial->hasAggs)
+		shape->partial->setOperations || shape->partial->havingQual ||
+		(!shape->partial->hasAggs && shape->partial->groupClause == NIL))
 		return;
 	slices.inner = copyObject(shape->partial);
 	if (!find_window(&slices) || window_feeds_others(&slices) || !split_quals(&slices))
@@ -640,9 +641,9 @@ weir_slices_make(ViewShape *shape)
 	slices.outer = makeNode(Query);
 	slices.outer->commandType = CMD_SELECT;
 	slices.outer->canSetTag = true;
-	slices.outer->hasAggs = true;
 	if (!split_targets(&slices, shape))
 		return;
+	slices.outer->hasAggs = slices.inner->hasAggs || shape->partial->hasAggs;
 	finish_outer(&slices);
 	remove_window(&slices);
 	shape->partial = slices.outer;

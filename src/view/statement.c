@@ -43,6 +43,7 @@
 #include "access/transam.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "view/distinct.h"
 #include "view/join.h"
 #include "view/recompute.h"
 #include "view/session.h"
@@ -500,6 +501,13 @@ append_passing(StringInfo buf, ViewShape *shape, UpsertTable *table)
 	append_insert(buf, table, source.data, "p", NIL, true);
 }
 
+/* What stands for the partial query: a placeholder, or more text around some (distinct.c). */
+static char *
+partial_source(ViewShape *shape)
+{
+	return shape->distinct ? weir_distinct_source(shape) : weir_statement_placeholder(shape->partial->targetList);
+}
+
 /* weir_statement_states merges states, for which WEIR_PART stands, into the state table. */
 char *
 weir_statement_states(ViewShape *shape, Oid state)
@@ -509,8 +517,7 @@ weir_statement_states(ViewShape *shape, Oid state)
 
 	initStringInfo(&buf);
 	describe_state(shape, state, &table);
-	append_insert(&buf, &table, weir_statement_placeholder(shape->partial->targetList), WEIR_PART,
-				  key_order(shape->keys, false), true);
+	append_insert(&buf, &table, partial_source(shape), WEIR_PART, key_order(shape->keys, false), true);
 	return buf.data;
 }
 
@@ -519,11 +526,17 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 {
 	StringInfoData buf;
 	UpsertTable table;
-	char	   *source = weir_statement_placeholder(shape->partial->targetList);
+	char	   *source = partial_source(shape);
+	char	   *values = shape->distinct ? weir_distinct_insert(shape) : NULL;
 
-	if (shape->finals)
-		return weir_statement_states(shape, state);
 	initStringInfo(&buf);
+	if (values)
+		appendStringInfo(&buf, "WITH %s\n", values);
+	if (shape->finals)
+	{
+		appendStringInfoString(&buf, weir_statement_states(shape, state));
+		return buf.data;
+	}
 	if (shape->in_place)
 	{
 		describe_result(shape, result, &table);
@@ -531,7 +544,7 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 		return buf.data;
 	}
 	describe_state(shape, state, &table);
-	appendStringInfo(&buf, "WITH %s AS (", WEIR_MERGED);
+	appendStringInfo(&buf, "%s %s AS (", values ? "," : "WITH", WEIR_MERGED);
 	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
 	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
 	describe_result(shape, result, &table);
@@ -610,7 +623,10 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 	if (shape->recompute && !shape->retracts)
 		return weir_recompute_statement(shape, result);
 	query = weir_statement_parse(statement_text(shape, result, state));
-	weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
+	if (shape->distinct)
+		weir_distinct_splice(shape, query);
+	else
+		weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
 		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
 	if (shape->retracts)
@@ -638,9 +654,12 @@ weir_statement_make(ViewShape *shape, Oid result, Oid state)
 ViewShape *
 weir_view_shape(View *view)
 {
-	return weir_shape_make(weir_shape_definition(view->query_relid),
-						   get_rel_name(view->relid), strcmp(view->emit, "final") == 0, view->at_once,
-						   view->lateness, view->keep);
+	ViewShape  *shape = weir_shape_make(weir_shape_definition(view->query_relid),
+										get_rel_name(view->relid), strcmp(view->emit, "final") == 0, view->at_once,
+										view->lateness, view->keep);
+
+	shape->values_relid = view->values_relid;
+	return shape;
 }
 
 /* Once per row and view, however many rows of tables a late row joins with. */
@@ -676,7 +695,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
-	if (!shape->in_place && !OidIsValid(view->state_relid))
+	if ((!shape->in_place && !OidIsValid(view->state_relid)) || (shape->distinct && !OidIsValid(view->values_relid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view %s has no table for its states", view->name),

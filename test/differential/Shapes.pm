@@ -126,6 +126,18 @@ sub combinable
 	return $call;
 }
 
+# One that goes by the set of values seen.
+sub distinct
+{
+	my ($case) = @_;
+	my @calls = ('count(DISTINCT s.c)', 'count(DISTINCT s.v)', 'count(DISTINCT s.v)', 'count(DISTINCT (s.n % 3, s.c))', 'sum(DISTINCT s.n % 5)', 'avg(DISTINCT s.n % 4)',
+		'count(DISTINCT s.c) * 10 + count(DISTINCT s.n % 3)', 'max(DISTINCT s.n)', 'count(DISTINCT s.ts)');
+	push @calls, 'sum(DISTINCT s.v)' if $types{ $case->{types}{v} }{kind} eq 'num';
+	my $call = pick(@calls);
+	$call .= ' FILTER (WHERE ' . pick(@conditions) . ')' if $call !~ / \+ / && chance(0.3);
+	return $call;
+}
+
 # One that has to see all rows.
 sub recomputed
 {
@@ -157,7 +169,7 @@ sub grouped
 }
 
 my %shapes = (
-	combine => sub { my ($case, $v) = @_; return grouped($case, $v, \&combinable); },
+	combine => sub { my ($case, $v) = @_; return grouped($case, $v, sub { chance(0.25) ? distinct(@_) : combinable(@_) }); },
 	recompute => sub { my ($case, $v) = @_; return grouped($case, $v, sub { chance(0.7) ? recomputed(@_) : combinable(@_) }); },
 	distinct => sub {
 		my ($case, $v) = @_;
