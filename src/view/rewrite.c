@@ -462,67 +462,6 @@ weir_rewrite_views(Query *query)
 	return replace.found;
 }
 
-/* The ephemeral relation behind a sub-select that does nothing but read a delta's columns; NULL: it computes something. */
-static RangeTblEntry *
-plain_delta(Query *query)
-{
-	RangeTblEntry *delta = query->rtable ? llast_node(RangeTblEntry, query->rtable) : NULL;
-	ListCell   *lc;
-
-	if (delta == NULL || delta->rtekind != RTE_NAMEDTUPLESTORE || query->jointree->quals)
-		return NULL;
-	foreach(lc, query->targetList)
-	{
-		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
-
-		if (!IsA(expr, Var) && !IsA(expr, Const))
-			return NULL;
-	}
-	return delta;
-}
-
-static void
-make_readable(RangeTblEntry *rte, RangeTblEntry *delta)
-{
-	rte->rtekind = RTE_CTE;
-	rte->ctename = delta->enrname;
-	rte->ctelevelsup = 0;
-	rte->subquery = NULL;
-}
-
-static bool
-readable_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
-			make_readable(rte, rte);
-		else if (rte->rtekind == RTE_SUBQUERY && plain_delta(rte->subquery))
-			make_readable(rte, plain_delta(rte->subquery));
-		return false;
-	}
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, readable_walker, context,
-								 QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, readable_walker, context);
-}
-
-/*
- * weir_rewrite_readable returns a copy that pg_get_querydef can print: it knows
- * no ephemeral relations, and people need not see the sub-select around them.
- */
-Query *
-weir_rewrite_readable(Query *query)
-{
-	query = copyObject(query);
-	(void) readable_walker((Node *) query, NULL);
-	return query;
-}
-
 static bool
 estimate_walker(Node *node, double *rows)
 {

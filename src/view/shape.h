@@ -127,8 +127,10 @@ extern Query *weir_rewrite_expand(Query *query);
 extern List *weir_rewrite_streams(Query *query);
 extern List *weir_rewrite_views(Query *query);
 extern void weir_rewrite_check_settings(Query *query);
-extern Query *weir_rewrite_readable(Query *query);
 extern void weir_rewrite_estimate(Query *query, double rows);
+
+/* readable.c */
+extern Query *weir_rewrite_readable(Query *query);
 
 /* shape.c */
 extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final, bool at_once,
