@@ -70,7 +70,7 @@ END $$;
 SELECT * FROM differences();
 SELECT (SELECT count(*) FROM a1) AS a1, (SELECT count(*) FROM b3) AS b3, (SELECT count(*) FROM d5) AS d5;
 SELECT v.view, line, i.indisunique FROM weir.views v JOIN pg_index i ON i.indrelid = v.view, weir.explain(v.view) line
- WHERE v.view::text ~ '^a' AND line ~ '^why' ORDER BY 1::text COLLATE "C";
+ WHERE v.view::text ~ '^a' AND line ~ '^why' ORDER BY v.view::text COLLATE "C";
 
 -- without kept rows, on an unlogged stream; changes as triggers see them
 CREATE UNLOGGED TABLE u (id int, k text, v int) WITH (weir.stream, weir.keep = 0);
