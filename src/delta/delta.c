@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/expandeddatum.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -329,6 +330,7 @@ next_spilled(DeltaCursor *cursor)
 	MemoryContext old = MemoryContextSwitchTo(cursor->cxt);
 	bool		found;
 
+	CHECK_FOR_INTERRUPTS();
 	tuplestore_select_read_pointer(cursor->delta->spilled, cursor->pointer);
 	found = tuplestore_gettupleslot(cursor->delta->spilled, true, false, cursor->slot);
 	if (found)
@@ -350,6 +352,7 @@ weir_delta_next(DeltaCursor *cursor, Datum **values, bool **isnull)
 			*isnull = (bool *) (*values + delta->desc->natts);
 			return true;
 		}
+		CHECK_FOR_INTERRUPTS();
 		cursor->block = cursor->block->next;
 		cursor->row = 0;
 	}

@@ -145,6 +145,7 @@ copy_rows(Relation rel, Tuplestorestate *rows, int32 partition)
 		int			n = 0;
 		TimestampTz time = row_time(slot, attno);
 
+		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		for (int i = 0; i < desc->natts; i++)
 		{

@@ -263,6 +263,7 @@ next_behind(SessionRun *run)
 	MemoryContext old = MemoryContextSwitchTo(run->outer);
 	bool		found = tuplestore_gettupleslot(run->input, true, false, run->behind);
 
+	CHECK_FOR_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 	return found;
 }
@@ -321,6 +322,7 @@ walk_keys(SessionRun *run)
 
 	while (tuplestore_gettupleslot(run->input, true, false, run->ahead))
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (any && !same_key(run))
 		{
 			finish_key(run);
