@@ -159,38 +159,64 @@ limit_time(Arm *arm, bool first)
 	return batch_time(arm, first ? "min" : "max", first ? "weir_first_" : "weir_last_");
 }
 
-/* old or new rows of a stream, with the columns of its delta */
-static Query *
-rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
+/* AND: within reach of the batch, or of what closes */
+static char *
+time_condition(Arm *arm, int node)
 {
-	Stream	   *stream = weir_stream_require(strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
-	View	   *view = weir_view_get(arm->view);
-	char	   *since = view ? weir_view_since(view, stream->relid) : NULL;
-	Query	   *new = weir_touched_ephemeral(delta, delta->enrname);
+	StringInfoData buf;
 	int64		before,
 				after;
-	StringInfoData buf;
-	Query	   *query;
 
 	distance(arm, node, &before, &after);
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT %s FROM %s AS r WHERE weir.applied(%u, r." WEIR_COL_PARTITION ", r." WEIR_COL_OFFSET ")",
-					 column_list(delta, "r."), weir_relation_name(stream->rows_relid), stream->relid);
 	if (before != JOIN_UNBOUNDED)
 		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME " OPERATOR(pg_catalog.>=) (SELECT %s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
 						 limit_time(arm, true), before);
 	if (after != JOIN_UNBOUNDED)
-		/* not as the planner knows a range, which it takes for a two-hundredth of the rows */
+		/* by_key: not as the planner knows a range, which it takes for a two-hundredth of the rows */
 		appendStringInfo(&buf, "\n AND r." WEIR_COL_EVENT_TIME "%s OPERATOR(pg_catalog.<=) (SELECT %s OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
 						 arm->by_key ? " OPERATOR(pg_catalog.-) '0'::pg_catalog.interval" : "", limit_time(arm, false), after);
-	if (since)
-		appendStringInfo(&buf, "\n AND (%s)", since);
-	if (with_delta)
-	{
-		appendStringInfo(&buf, "\nUNION ALL SELECT * FROM %s AS weir_new_rows(%s)",
-						 weir_statement_placeholder(new->targetList), column_list(delta, ""));
-	}
-	query = weir_statement_parse(buf.data);
+	return buf.data;
+}
+
+/*
+ * rows_text selects old or new rows of a stream. by_key: conditions stand above the UNION ALL, and the
+ * delta's arm is a sub-select that stays one, so that the planner can look up each arm by the join's columns.
+ */
+static char *
+rows_text(Arm *arm, RangeTblEntry *delta, int node, bool with_delta, const char *placeholder)
+{
+	Stream	   *stream = weir_stream_require(strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	View	   *view = weir_view_get(arm->view);
+	char	   *since = view ? weir_view_since(view, stream->relid) : NULL;
+	char	   *columns = column_list(delta, "");
+	char	   *rows = weir_relation_name(stream->rows_relid);
+	char	   *applied = psprintf("weir.applied(%u, r." WEIR_COL_PARTITION ", r." WEIR_COL_OFFSET ")%s", stream->relid,
+								   since ? psprintf(" AND (%s)", since) : "");
+	char	   *conditions = time_condition(arm, node);
+
+	if (!with_delta)
+		return psprintf("SELECT %s FROM %s AS r WHERE %s%s", column_list(delta, "r."), rows, applied, conditions);
+	if (!arm->by_key)
+		return psprintf("SELECT %s FROM %s AS r WHERE %s%s\nUNION ALL SELECT * FROM %s AS weir_new_rows(%s)",
+						column_list(delta, "r."), rows, applied, conditions, placeholder, columns);
+	return psprintf("SELECT %s FROM (SELECT k.tableoid AS weir_kept, %s FROM %s AS k\n"
+					"UNION ALL SELECT * FROM (SELECT CAST(0 AS pg_catalog.oid), %s FROM %s AS weir_new_rows(%s) OFFSET 0) AS n) AS r\n"
+					" WHERE (r.weir_kept OPERATOR(pg_catalog.=) CAST(0 AS pg_catalog.oid) OR %s)%s",
+					column_list(delta, "r."), column_list(delta, "k."), rows, columns, placeholder, columns, applied, conditions);
+}
+
+/* old or new rows of a stream, with the columns of its delta */
+static Query *
+rows_query(Arm *arm, RangeTblEntry *delta, int node, bool with_delta)
+{
+	Query	   *new = weir_touched_ephemeral(delta, delta->enrname);
+	Query	   *query;
+	int64		before,
+				after;
+
+	distance(arm, node, &before, &after);
+	query = weir_statement_parse(rows_text(arm, delta, node, with_delta, weir_statement_placeholder(new->targetList)));
 	weir_touched_no_permissions(query);
 	if (before != JOIN_UNBOUNDED && !arm->closing)
 		splice_batch_time(query, arm, "weir_first_");
