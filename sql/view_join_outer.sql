@@ -44,6 +44,10 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOI
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.k, array_agg(r.v) FROM l LEFT JOIN r ON l.at = r.at GROUP BY l.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;
 
+-- whole rows as values: hidden columns would be in them
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l, r.v FROM l LEFT JOIN r ON l.at = r.at;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.lateness = '1 s') AS SELECT window_start, count(l) FROM l, tumble(l.at, '10 s') GROUP BY window_start;
+
 -- at random, against a model: what is late by its own stream's time, and what has closed
 CREATE TABLE log (seq bigserial, s text, at timestamptz, k text, v text);
 CREATE FUNCTION feed(seed float8, rounds int, at_once boolean) RETURNS void LANGUAGE plpgsql AS $$

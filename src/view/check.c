@@ -529,3 +529,45 @@ weir_check_expressions(Query *query, const char *name)
 
 	(void) expression_walker((Node *) query, &check);
 }
+
+/* Range tables around the expression at hand, the innermost first. */
+typedef struct WholeRows
+{
+	const char *name;
+	List	   *rtables;		/* of List */
+} WholeRows;
+
+static bool
+whole_rows_walker(Node *node, WholeRows *rows)
+{
+	Var		   *var = (Var *) node;
+	RangeTblEntry *rte;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		check_stack_depth();
+		rows->rtables = lcons(((Query *) node)->rtable, rows->rtables);
+		(void) query_tree_walker((Query *) node, whole_rows_walker, rows, 0);
+		rows->rtables = list_delete_first(rows->rtables);
+		return false;
+	}
+	if (!IsA(var, Var) || var->varattno != InvalidAttrNumber || var->varlevelsup >= list_length(rows->rtables))
+		return expression_tree_walker(node, whole_rows_walker, rows);
+	rte = rt_fetch(var->varno, (List *) list_nth(rows->rtables, var->varlevelsup));
+	if (rte->rtekind == RTE_SUBQUERY && rte->eref->colnames != NIL &&
+		strncmp(strVal(llast(rte->eref->colnames)), WEIR_HIDDEN_PREFIX, strlen(WEIR_HIDDEN_PREFIX)) == 0)
+		weir_refuse(rows->name, psprintf("The whole row of \"%s\" is used as a value, in a query that has to know when and where its rows came from.", rte->eref->aliasname),
+					psprintf("Name the columns: ROW(%s.a, %s.b), or to_jsonb() of a row of them.", rte->eref->aliasname, rte->eref->aliasname));
+	return false;
+}
+
+/* weir_check_whole_rows raises 0A000 for values that are whole rows of FROM items with hidden columns: these would be in them. */
+void
+weir_check_whole_rows(Query *query, const char *name)
+{
+	WholeRows	rows = {name, NIL};
+
+	(void) whole_rows_walker((Node *) query, &rows);
+}

@@ -400,12 +400,8 @@ make_windowed(ViewShape *shape, bool over_views, LateRule *rule)
 	weir_atclose_windowed(shape, rule);
 }
 
-/*
- * weir_shape_make understands a definition, or raises 0A000. at_once: rows of outer joins without a
- * match come at once. lateness and keep are the view's, or NULL. All in CurrentMemoryContext.
- */
-ViewShape *
-weir_shape_make(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
+static ViewShape *
+make_shape(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	bool		passes = keep != NULL && !weir_span_is_positive(keep);
@@ -494,6 +490,19 @@ weir_shape_make(Query *definition, const char *name, bool final, bool at_once, I
 		weir_slices_make(shape);
 	if (passes)
 		weir_pass_check(shape);
+	return shape;
+}
+
+/*
+ * weir_shape_make understands a definition, or raises 0A000. at_once: rows of outer joins without a
+ * match come at once. lateness and keep are the view's, or NULL. All in CurrentMemoryContext.
+ */
+ViewShape *
+weir_shape_make(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
+{
+	ViewShape  *shape = make_shape(definition, name, final, at_once, lateness, keep);
+
+	weir_check_whole_rows(shape->query, name);
 	return shape;
 }
 

@@ -119,6 +119,7 @@ typedef enum CheckMode
 /* check.c: raises 0A000 for what cannot be kept; the query has its views over streams expanded. */
 extern void weir_check_query(Query *query, const char *name, bool final, CheckMode mode);
 extern void weir_check_expressions(Query *query, const char *name);
+extern void weir_check_whole_rows(Query *query, const char *name);
 extern bool weir_query_has_stream(Node *node);
 weir_noreturn extern void weir_refuse(const char *name, const char *detail, const char *hint);
 
