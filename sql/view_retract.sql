@@ -218,6 +218,15 @@ SELECT v, w.* FROM unnest(ARRAY['r1', 'r2', 'r3', 'r4', 'r5', 'r6']) v, weir.ver
 INSERT INTO ev VALUES ('k0', 3, 1), ('a', 7000, 1);
 SELECT v, w.* FROM unnest(ARRAY['r1', 'r2', 'r3', 'r4', 'r5', 'r6']) v, weir.verify(v::regclass) w;
 
+-- what functions become later does not change how a view is kept
+CREATE FUNCTION half(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 / 2';
+CREATE MATERIALIZED VIEW r7 WITH (weir.continuous) AS SELECT half(v) AS h, count(*) AS n FROM low GROUP BY half(v);
+ALTER FUNCTION half(int) STABLE;
+ALTER FUNCTION looks(text) IMMUTABLE;
+INSERT INTO ev VALUES ('k1', 30, 1), ('a', 7000, 1);
+SELECT view, strategy FROM weir.views WHERE view IN ('r5'::regclass, 'r7'::regclass) ORDER BY 1;
+SELECT v, w.* FROM unnest(ARRAY['r5', 'r7']) v, weir.verify(v::regclass) w;
+
 -- as roles may
 CREATE ROLE view_retract_user;
 GRANT USAGE, CREATE ON SCHEMA view_retract TO view_retract_user;

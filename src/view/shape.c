@@ -365,7 +365,7 @@ table_walker(Node *node, void *context)
 
 /* A view over views that change. */
 static void
-make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *keep)
+make_over_tables(ViewShape *shape, const char *strategy, bool final, Interval *lateness, Interval *keep)
 {
 	if (final)
 		weir_refuse(shape->name, "weir.emit = 'final' over a view that changes: its rows are never final.",
@@ -380,7 +380,7 @@ make_over_tables(ViewShape *shape, bool final, Interval *lateness, Interval *kee
 	shape->query = weir_recompute_wrap(shape->query);
 	weir_check_expressions(shape->query, shape->name);
 	shape->joins_table = table_walker((Node *) shape->query, NULL);
-	if (weir_retract_prepare(shape))
+	if (weir_retract_prepare(shape, strategy))
 		classify_retracted(shape);
 	else
 		weir_tables_analyse(shape);
@@ -403,6 +403,14 @@ make_windowed(ViewShape *shape, bool over_views, LateRule *rule)
 static ViewShape *
 make_shape(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
 {
+	return weir_shape_make_as(NULL, definition, name, final, at_once, lateness, keep);
+}
+
+/* weir_shape_make_as does so for a view that is there, whose strategy stays what it was at CREATE. */
+ViewShape *
+weir_shape_make_as(const char *strategy, Query *definition, const char *name, bool final, bool at_once,
+				   Interval *lateness, Interval *keep)
+{
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	bool		passes = keep != NULL && !weir_span_is_positive(keep);
 	LateRule	rule = {lateness, passes ? NULL : keep,.final = final};
@@ -419,7 +427,7 @@ make_shape(Query *definition, const char *name, bool final, bool at_once, Interv
 	shape->streams = views;
 	if (views && weir_tables_needed(shape->query, views))
 	{
-		make_over_tables(shape, final, lateness, keep);
+		make_over_tables(shape, strategy, final, lateness, keep);
 		return shape;
 	}
 	shape->finals = final;

@@ -136,11 +136,13 @@ extern Query *weir_rewrite_readable(Query *query);
 /* shape.c */
 extern ViewShape *weir_shape_make(Query *definition, const char *name, bool final, bool at_once,
 								  Interval *lateness, Interval *keep);
+extern ViewShape *weir_shape_make_as(const char *strategy, Query *definition, const char *name, bool final, bool at_once,
+									 Interval *lateness, Interval *keep);
 extern Query *weir_shape_definition(Oid query_relid);
 extern void weir_distinct_as_groups(Query *query);
 
 /* retract.c: views over views that change, kept by what came and went there */
-extern bool weir_retract_prepare(ViewShape *shape);
+extern bool weir_retract_prepare(ViewShape *shape, const char *strategy);
 extern Expr *weir_retract_rows(ViewShape *shape);
 extern char *weir_retract_extreme(ViewShape *shape, StateColumn *state, List *columns);
 extern void weir_retract_splice(ViewShape *shape, Query *query);

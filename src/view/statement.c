@@ -654,9 +654,9 @@ weir_statement_make(ViewShape *shape, Oid result, Oid state)
 ViewShape *
 weir_view_shape(View *view)
 {
-	ViewShape  *shape = weir_shape_make(weir_shape_definition(view->query_relid),
-										get_rel_name(view->relid), strcmp(view->emit, "final") == 0, view->at_once,
-										view->lateness, view->keep);
+	ViewShape  *shape = weir_shape_make_as(view->strategy, weir_shape_definition(view->query_relid),
+										   get_rel_name(view->relid), strcmp(view->emit, "final") == 0, view->at_once,
+										   view->lateness, view->keep);
 
 	shape->values_relid = view->values_relid;
 	return shape;

@@ -37,6 +37,10 @@ extern Const *weir_aggregate_const(Oid agg);
 extern Oid weir_function_named(const char *name, int nargs, Oid *types);
 
 /* retract.c */
+extern bool weir_retract_is_extreme(Aggref *agg, bool *least);
+extern Oid	weir_retract_numeric(Oid agg, bool *squares);
+
+/* retract_states.c */
 extern Expr *weir_retract_result(ShapeContext *context, Aggref *agg);
 
 #endif							/* WEIR_STATES_H */
