@@ -218,6 +218,10 @@ SELECT n FROM f_all;
 -- beside a stream, a view is a table
 CREATE MATERIALIZED VIEW beside WITH (weir.continuous) AS SELECT e.k, e.v, c_all.n FROM ev e LEFT JOIN c_all USING (k);
 SELECT streams FROM weir.views WHERE view = 'beside'::regclass;
+-- one whose rows only come might be taken for a stream: CREATE says that it is none
+SET client_min_messages = notice;
+CREATE MATERIALIZED VIEW beside_final WITH (weir.continuous) AS SELECT e.k, e.v, f.n FROM ev e JOIN f ON f.k = e.k AND e.t >= f.window_start AND e.t < f.window_end;
+SET client_min_messages = warning;
 
 -- explained
 SELECT * FROM weir.explain('c_all') LIMIT 4;

@@ -649,6 +649,8 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_join_prepare(shape);
 	if (shape->tables)
 		weir_tables_announce(shape);
+	else
+		weir_tables_announce_beside(shape);
 	if (shape->limits)
 		ereport(NOTICE, (errmsg("LIMIT of view \"%s\" counts for each window by itself", name)));
 	result = create_objects(stmt, options, shape);

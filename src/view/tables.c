@@ -29,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/typcache.h"
+#include "view/close.h"
 #include "view/recompute.h"
 #include "view/upstream.h"
 
@@ -413,4 +414,35 @@ weir_tables_announce(ViewShape *shape)
 			 shape->obstacle ? errdetail("It reads views that change; what goes there cannot be taken back (%s), and no column of the select list tells which rows a change concerns.", shape->obstacle) :
 			 errdetail("It reads views that change, and no column of its select list tells which of its rows a change concerns."),
 			 errhint("Group by a column and show it in the select list: then the touched keys are computed alone.")));
+}
+
+/* Views whose rows only come, and which stand as tables beside a stream: one might take them for streams. */
+static bool
+beside_walker(Node *node, ViewShape *shape)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+		View	   *view = rte->rtekind == RTE_RELATION && rte->inFromCl ? weir_view_get(rte->relid) : NULL;
+
+		if (view && !list_member_oid(shape->streams, view->relid) &&
+			(weir_view_is_final(view) || strcmp(view->strategy, "append") == 0))
+			ereport(NOTICE,
+					(errmsg("view \"%s\" reads continuous view %s as a table, as it is when rows of a stream come", shape->name, view->name),
+					 errdetail("Rows that come to it later do not meet rows of the stream that came before."),
+					 errhint("To join them in time, write its query into this one: streams joined with a bound on their event times, or weir.emit = 'final' over one window.")));
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, beside_walker, shape, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, beside_walker, shape);
+}
+
+/* weir_tables_announce_beside says so at CREATE. */
+void
+weir_tables_announce_beside(ViewShape *shape)
+{
+	(void) beside_walker((Node *) shape->query, shape);
 }

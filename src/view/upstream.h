@@ -72,6 +72,7 @@ extern TimestampTz weir_upstream_newest(Oid view);
 extern bool weir_tables_needed(Query *query, List *sources);
 extern void weir_tables_analyse(ViewShape *shape);
 extern void weir_tables_announce(ViewShape *shape);
+extern void weir_tables_announce_beside(ViewShape *shape);
 extern bool weir_tables_linear(Query *query);
 extern List *weir_unique_columns(Oid view);
 
