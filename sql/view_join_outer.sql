@@ -42,7 +42,7 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOI
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.k = r.k WHERE r.at = l.at;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.v FROM l LEFT JOIN r ON l.at = r.at LEFT JOIN m ON l.k = m.k;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l.k, array_agg(r.v) FROM l LEFT JOIN r ON l.at = r.at GROUP BY l.k;
-CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.k, r.v FROM l LEFT JOIN r ON l.at = r.at;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.k, count(*) FROM l LEFT JOIN r ON l.at = r.at GROUP BY 1;
 
 -- whole rows as values: hidden columns would be in them
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT l, r.v FROM l LEFT JOIN r ON l.at = r.at;

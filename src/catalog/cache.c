@@ -264,6 +264,7 @@ read_view(RowReader *row)
 	view->at_once = strcmp(next_string(row), "at once") == 0;
 	word = next_string(row);
 	view->closes = strcmp(word, "true") == 0;
+	view->instants = strcmp(next_string(row), "true") == 0;
 	word = next_string(row);
 	view->replaces = word ? strtoul(word, NULL, 10) : InvalidOid;
 	view->from_topic = next_string(row) != NULL;
@@ -371,7 +372,7 @@ load_cache(void)
 		read_all("SELECT v.view, v.query, v.state, v.distinct_values, c.relowner, v.streams, v.emit, v.strategy,"
 				 " v.lateness, v.keep, v.keep_column, v.settings,"
 				 " (SELECT pg_catalog.array_agg(p.stream) FROM weir.view_position p"
-				 "   WHERE p.view = v.view AND p.partition = -1), v.join_reach::text, v.close_shift::text, v.unmatched, v.closes::text, v.replaces::oid::text, v.start, v.status, v.error"
+				 "   WHERE p.view = v.view AND p.partition = -1), v.join_reach::text, v.close_shift::text, v.unmatched, v.closes::text, v.instants::text, v.replaces::oid::text, v.start, v.status, v.error"
 				 " FROM weir.view_def v JOIN pg_catalog.pg_class c ON c.oid = v.view"
 				 " ORDER BY v.view::oid", read_view_row, cxt);
 	PopActiveSnapshot();

@@ -33,6 +33,7 @@ typedef struct View
 	char	   *keep_column;	/* the column that weir.keep goes by, or NULL */
 	char	   *settings[4];	/* search_path, TimeZone, DateStyle, IntervalStyle at CREATE */
 	bool		joins;			/* joins streams (view/join.c) */
+	bool		instants;		/* final without windows (view/instant.c) */
 	bool		closes;			/* with an outer join: rows without a match come at a close */
 	int64		close_shift;	/* how much later than their end its windows close, or than their time rows of a join, microseconds */
 	int64		join_reach;		/* how far behind the watermark, less lateness, their kept rows are needed, microseconds; -1: no bound */

@@ -229,6 +229,16 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 {
 	Windows		windows = {shape->name, NIL};
 
+	if (weir_instant_join(shape) || weir_instant_first(shape, rule))
+	{
+		shape->window_span = microseconds(0);
+		if (shape->joins)
+			weir_late_filter(shape, rule);
+		set_at_close(shape, rule);
+		shape->why = shape->first ? "the first row of a key comes from the rows kept when nothing earlier can come" :
+			"pairs come from the rows kept when nothing can meet their rows any more";
+		return;
+	}
 	if (shape->recompute && !shape->recompute->windowed && !shape->joins)
 	{
 		weir_atclose_windowed(shape, rule);
@@ -256,6 +266,20 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 
 /* --- statements ----------------------------------------------------------------------------- */
 
+/* ON CONFLICT (the view's key) DO NOTHING: it has the key's first row already */
+static char *
+not_again(ViewShape *shape, Oid result)
+{
+	StringInfoData keys;
+	ListCell   *lc;
+
+	initStringInfo(&keys);
+	foreach(lc, shape->keys)
+		appendStringInfo(&keys, "%s%s", keys.len ? ", " : "",
+						 quote_identifier(get_attname(result, weir_live_column(result, lfirst_node(TargetEntry, lc)->resno), false)));
+	return psprintf("\n ON CONFLICT (%s) DO NOTHING", keys.data);
+}
+
 /* INSERT INTO v SELECT ... of the windows that close */
 Query *
 weir_atclose_statement(ViewShape *shape, Oid result)
@@ -277,9 +301,10 @@ weir_atclose_statement(ViewShape *shape, Oid result)
 		appendStringInfo(&values, "%s" WEIR_FINAL ".c%d", comma, i);
 		appendStringInfo(&aliases, "%sc%d", comma, i);
 	}
-	query = weir_statement_parse(psprintf("INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)",
+	query = weir_statement_parse(psprintf("INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)%s",
 										  weir_relation_name(result), columns.data, values.data,
-										  weir_statement_placeholder(targets), aliases.data));
+										  weir_statement_placeholder(targets), aliases.data,
+										  shape->first ? not_again(shape, result) : ""));
 	weir_statement_splice(query, WEIR_FINAL, weir_final_closed(shape));
 	return query;
 }
@@ -294,6 +319,8 @@ weir_atclose_next(ViewShape *shape)
 	StringInfoData sql;
 	ListCell   *lc;
 
+	if (shape->instants)
+		return weir_statement_parse("SELECT weir.closed_until()");
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT pg_catalog.min(w.e) FROM (");
 	foreach(lc, shape->window_calls)
@@ -357,6 +384,7 @@ weir_atclose_deltas(View *view, Interval *span)
 	foreach(lc, view->streams)
 	{
 		char	   *since = weir_view_since(view, lfirst_oid(lc));
+		Delta	   *delta;
 		StringInfoData qual;
 
 		initStringInfo(&qual);
@@ -365,7 +393,9 @@ weir_atclose_deltas(View *view, Interval *span)
 			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " >= %s::timestamptz", weir_time_literal(from));
 		if (!TIMESTAMP_NOT_FINITE(until))
 			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(until));
-		deltas = lappend(deltas, weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data));
+		delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data);
+		/* what was behind when it came has no part in pairs that close now */
+		deltas = lappend(deltas, view->instants && view->joins ? weir_behind_lift(view, delta) : delta);
 	}
 	foreach(lc, view->upstreams)
 	{

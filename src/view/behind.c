@@ -49,7 +49,7 @@ over_at(View *view, Stream *stream, TimestampTz closed)
 {
 	TimestampTz over = moved(closed, view->lateness ? view->lateness : stream->lateness, timestamptz_pl_interval);
 
-	return TIMESTAMP_NOT_FINITE(over) || view->joins ? over : over + view->close_shift;
+	return TIMESTAMP_NOT_FINITE(over) || (view->joins && !view->instants) ? over : over + view->close_shift;
 }
 
 /* Hidden columns of a row of a delta. */

@@ -286,6 +286,8 @@ first_open(View *view)
 	char	   *column;
 	TimestampTz result;
 
+	if (view->instants)
+		return weir_join_first_open(view);
 	if (is_at_close(view))
 		return first_open_at_close(view);
 	if (view->closes)

@@ -386,10 +386,10 @@ static void
 insert_view_def(Oid relid, Oid query, Oid state, Oid distinct_values, ViewShape *shape,
 				WeirViewOptions *options, const char *keep_column, Datum settings)
 {
-	Oid			types[16] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
-	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID, TEXTOID, REGCLASSOID};
-	Datum		values[16];
-	char		nulls[16];
+	Oid			types[17] = {REGCLASSOID, REGCLASSOID, REGCLASSOID, REGCLASSARRAYOID, TEXTOID,
+	TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTARRAYOID, INT8OID, BOOLOID, INT8OID, TEXTOID, REGCLASSOID, BOOLOID};
+	Datum		values[17];
+	char		nulls[17];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(relid);
@@ -415,10 +415,11 @@ insert_view_def(Oid relid, Oid query, Oid state, Oid distinct_values, ViewShape 
 	nulls[14] = options->start ? ' ' : 'n';
 	values[15] = ObjectIdGetDatum(distinct_values);
 	nulls[15] = OidIsValid(distinct_values) ? ' ' : 'n';
+	values[16] = BoolGetDatum(shape->instants);
 	if (SPI_execute_with_args("INSERT INTO weir.view_def (view, query, state, streams, emit,"
-							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, close_shift, start, distinct_values)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15, $16)",
-							  16, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " strategy, lateness, keep, keep_column, unmatched, settings, join_reach, closes, close_shift, start, distinct_values, instants)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::name, $10, $11, $12, $13, $14, $15, $16, $17)",
+							  17, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.view_def");
 }
 
@@ -647,6 +648,11 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_recompute_index(shape);
 	if (shape->joins)
 		weir_join_prepare(shape);
+	foreach(lc, shape->first ? shape->streams : NIL)
+	{
+		if (weir_stream_get(lfirst_oid(lc)))
+			weir_segments_index_time(weir_stream_get(lfirst_oid(lc)));
+	}
 	if (shape->tables)
 		weir_tables_announce(shape);
 	else

@@ -592,7 +592,7 @@ covered_condition(View *view, ViewShape *shape)
 
 	if (horizon != DT_NOBEGIN)
 	{
-		if (horizon == DT_NOEND || column == 0)
+		if (horizon == DT_NOEND || column == 0 || shape->first)
 			refuse_uncovered(view, horizon == DT_NOEND ?
 							 "Give the stream a weir.keep." :
 							 "Give the stream a longer weir.keep, or group by window_start of tumble().");

@@ -404,6 +404,23 @@ closed_condition(RangeTblEntry *delta, int rtindex, JoinNode *node)
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
+/* The same where pairs are finals: as if its partition's stream time had come to what is closed, and the join's reach behind that. */
+static Expr *
+over_condition(RangeTblEntry *delta, int rtindex, int64 later)
+{
+	Interval   *span = palloc0(sizeof(Interval));
+	Expr	   *until;
+
+	span->time = later;
+	until = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_PL_INTERVAL, TIMESTAMPTZOID,
+								  list_make2(weir_final_time("closed_until"),
+											 makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
+													   IntervalPGetDatum(span), false, false)),
+								  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), until),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
 static Expr *
 is_not_true(Expr *arg)
 {
@@ -508,6 +525,8 @@ filter_walker(Node *node, JoinFilter *filter)
 		filter->late = lappend(filter->late,
 							   late_rows(query, i, filter->shape->closes ?
 										 makeBoolExpr(OR_EXPR, list_make2(condition, closed_condition(rte, i, filter->node)), -1) :
+										 filter->shape->instants ?
+										 makeBoolExpr(OR_EXPR, list_make2(condition, over_condition(rte, i, filter->shape->close_shift - filter->node->forward)), -1) :
 										 condition));
 		query->jointree->quals = (Node *) is_not_true(condition);
 		return false;
@@ -706,6 +725,8 @@ check_join(ViewShape *shape, Query *join)
 	if (!bounds->bounded)
 		weir_refuse(shape->name, "An outer join of streams needs a bound on their event times in its ON condition: else a row could always still find a match.",
 					"Add a condition such as r.ts BETWEEN l.ts - interval '10 s' AND l.ts + interval '10 s' to ON.");
+	if (shape->instants)
+		return;
 	if (shape->finals)
 		weir_refuse(shape->name, "An outer join of streams with weir.emit = 'final' is not supported.",
 					"Leave out weir.emit: rows without a match come when none can come any more, and pairs do not change.");

@@ -447,7 +447,7 @@ take_over(Replace *replace)
 	(void) weir_catalog_exec("WITH n AS (DELETE FROM weir.view_def WHERE view = %u RETURNING *)"
 							 " UPDATE weir.view_def v SET query = n.query, state = n.state, distinct_values = n.distinct_values, streams = n.streams, strategy = n.strategy,"
 							 " lateness = n.lateness, keep_column = n.keep_column, settings = n.settings, since = n.since,"
-							 " join_reach = n.join_reach, close_shift = n.close_shift, closes = n.closes, start = coalesce(n.start, v.start), status = 'running', error = NULL"
+							 " join_reach = n.join_reach, close_shift = n.close_shift, closes = n.closes, instants = n.instants, start = coalesce(n.start, v.start), status = 'running', error = NULL"
 							 " FROM n WHERE v.view = %u", beside, view);
 	for (int i = 0; i < lengthof(tables); i++)
 	{

@@ -413,7 +413,7 @@ weir_shape_make_as(const char *strategy, Query *definition, const char *name, bo
 {
 	ViewShape  *shape = palloc0(sizeof(ViewShape));
 	bool		passes = keep != NULL && !weir_span_is_positive(keep);
-	LateRule	rule = {lateness, passes ? NULL : keep,.final = final};
+	LateRule	rule = {lateness, passes ? NULL : keep,.final = final,.passes = passes};
 	bool		recompute;
 	bool		at_close;
 	bool		session;
@@ -444,6 +444,8 @@ weir_shape_make_as(const char *strategy, Query *definition, const char *name, bo
 		weir_refuse(name, "session() stands beside a join of streams.",
 					"Give each of them a view of its own: sessions of one stream, and a join.");
 	shape->at_once = at_once && shape->joins && weir_once_wanted(shape->query);
+	if (final && shape->at_once)
+		weir_refuse(name, "weir.unmatched = 'at once' with weir.emit = 'final': a row that comes at once may be taken back.", "Leave out one of the two.");
 	recompute = weir_recompute_prepare(&shape->query, shape->at_once);
 	if (session && recompute)
 		weir_session_refuse_merging(name);

@@ -61,6 +61,7 @@ typedef struct LateRule
 	bool		final;			/* no lateness given is none; windows that are closed take no rows */
 	bool		kept;			/* windows that began before what the stream keeps take no rows */
 	bool		has_lateness;	/* set by weir_late_filter */
+	bool		passes;			/* the view stores nothing */
 	int64		shift;			/* windows are over so much later than their end, microseconds */
 } LateRule;
 
@@ -95,6 +96,8 @@ typedef struct ViewShape
 	int64		window_before;	/* at_close: rows that count may be so far before a window that the result shows, microseconds */
 	List	   *unsure;			/* at_close: of int, columns that are a window's in some rows only, NULL in others */
 	bool		outer;			/* at_close: with an outer join of streams */
+	bool		instants;		/* at_close: no windows, rows of the result have a time (instant.c) */
+	bool		first;			/* of these: the first row per key */
 	bool		limits;			/* at_close: LIMIT or OFFSET, of each window */
 	int64		close_shift;	/* how much later than their end windows close, or than their time rows of a join, microseconds */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
@@ -263,6 +266,9 @@ extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state
 extern Query *weir_final_closed(ViewShape *shape);
 
 /* atclose.c */
+extern bool weir_instant_has_window(Query *query);
+extern bool weir_instant_join(ViewShape *shape);
+extern bool weir_instant_first(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_windowed(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
 extern Query *weir_atclose_statement(ViewShape *shape, Oid result);

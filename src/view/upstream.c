@@ -126,13 +126,13 @@ find_time_columns(View *view, List **not_null, bool *tables)
 			continue;
 		if ((origin.window != 0 || origin.not_null) && !shape->closes && !shape->outer && weir_shape_passes(shape, tle))
 			*not_null = lappend_int(*not_null, weir_live_column(view->relid, tle->resno));
-		if (origin.window == 0 || !origin.event_time || weir_source_changes(view->relid))
+		if ((origin.window == 0 && !shape->first) || !origin.event_time || weir_source_changes(view->relid))
 			continue;
 		if (origin.window == 1 && is_session(origin.call))
 			continue;			/* a session that is still open may have begun any time ago */
 		column = palloc0(sizeof(TimeColumn));
 		column->attno = weir_live_column(view->relid, tle->resno);
-		column->end = origin.window == 2;
+		column->end = origin.window != 1;	/* rows that have a time, too, come in its order */
 		if (!column->end)
 			column->first_open = first_open_text(origin.call);
 		if (column->end || column->first_open)

@@ -128,6 +128,8 @@ weir_windowed_wanted(Query *query)
 {
 	Query	   *inlined;
 
+	if (!weir_instant_has_window(query))
+		return false;
 	if (query->limitCount || query->limitOffset)
 		return true;
 	inlined = copyObject(query);
