@@ -324,7 +324,9 @@ sub windowed_join
 sub outer
 {
 	my ($case) = @_;
-	my $v = start($case, 'outer', outer => 1);
+	my $at_once = chance(0.35);
+	my $v = start($case, 'outer', outer => !$at_once);
+	push @{ $v->{with} }, "weir.unmatched = 'at once'" if $at_once;
 	my $j = joined($case, pick('inner', 'inner', 'three'));
 	my $last = $#{ $j->{alias} };
 	my @sides = map { pick('LEFT', 'LEFT', 'RIGHT', 'FULL') } 1 .. $last;
@@ -332,12 +334,13 @@ sub outer
 	# a FULL JOIN by hand needs a condition that can be hashed
 	for my $i (1 .. $last) { $j->{on}[ $i - 1 ][0] = 'x.k = y.k' =~ s/y/$j->{alias}[$i]/r =~ s/x/$j->{alias}[$i - 1]/r if $j->{on}[ $i - 1 ][0] eq 'true'; }
 	$v->{items} = $last + 1;
-	$v->{outer} = "$j->{span} ms";
+	$v->{outer} = "$j->{span} ms" unless $at_once;
 	my $from = $j->{item}[0] . join('', map { " $sides[$_ - 1] JOIN $j->{item}[$_] ON " . join(' AND ', @{ $j->{on}[ $_ - 1 ] }) } 1 .. $last);
 	my $where = '@UNMATCHED@' . (chance(0.15) ? ' AND (' . pick('x.n IS NULL OR x.n % 3 <> 1', 'y.n IS NULL OR y.n % 4 <> 1', 'x.c IS NOT NULL') . ')' : '');
 	my $how = pick(qw(append append plain group group distinct), chance(0.3) ? qw(recompute top over levels) : ());
-	$v->{shape} = lc(join(' and ', @sides) . ' join, ') . $how;
+	$v->{shape} = lc(join(' and ', @sides) . ' join, ') . $how . ($at_once ? ', at once' : '');
 	$v->{sql} = $over_join{$how}->($case, $v, "$from WHERE $where");
+	delete $v->{only} if $at_once;
 	known_late($v, $j);
 	return $v;
 }

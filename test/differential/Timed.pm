@@ -337,7 +337,7 @@ sub expected
 		$text =~ s/\@CLOSED:\w+\@/$closed/;
 	}
 	my @items = qw(x y z)[ 0 .. ($view->{items} // 0) - 1 ];
-	my $unmatched = $view->{outer} && '(' . join(' AND ', map { "$_.n IS NOT NULL" } @items) . ' OR ' . utc($case, 'least(' . join(', ', map { "$_.ts" } @items) . ')') . " + interval '$view->{outer}' + interval '$view->{lateness}' < '$view->{watermark}')";
+	my $unmatched = !$view->{outer} ? 'true' : '(' . join(' AND ', map { "$_.n IS NOT NULL" } @items) . ' OR ' . utc($case, 'least(' . join(', ', map { "$_.ts" } @items) . ')') . " + interval '$view->{outer}' + interval '$view->{lateness}' < '$view->{watermark}')";
 	$text =~ s/\@UNMATCHED\@/$unmatched/;
 	$text =~ s/\@WHERE\@/ WHERE $rule/g;
 	$text =~ s/\@AND\@/ AND $rule/g;
