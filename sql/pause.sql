@@ -59,6 +59,22 @@ ROLLBACK;
 INSERT INTO paused_log VALUES ('d', 1, '2024-01-01 00:04Z');
 SELECT * FROM paused_sums WHERE k = 'd';
 
+-- a final view closes what it gets when it is resumed
+CREATE TABLE finals_log (at timestamptz, k text) WITH (weir.stream, weir.event_time = 'at', weir.keep = '1 day', weir.idle_timeout = 'off');
+CREATE MATERIALIZED VIEW paused_finals WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, count(*) FROM finals_log, tumble(at, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW paused_at_close WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, count(DISTINCT k) FROM finals_log, tumble(at, '1 minute') GROUP BY 1;
+INSERT INTO finals_log VALUES ('2024-01-01 00:00Z', 'a');
+BEGIN;
+SELECT weir.pause('paused_finals'), weir.pause('paused_at_close');
+INSERT INTO finals_log VALUES ('2024-01-01 00:00:30Z', 'b'), ('2024-01-01 00:02Z', 'c');
+SELECT weir.resume('paused_finals'), weir.resume('paused_at_close');
+SELECT count FROM paused_finals;
+SELECT count FROM paused_at_close;
+COMMIT;
+DROP TABLE finals_log CASCADE;
+
 -- what cannot be
 ALTER TABLE paused_log SET (weir.keep = '0');
 SELECT weir.pause('paused_sums');

@@ -26,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "view/apply.h"
+#include "view/close.h"
 #include "view/upstream.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
@@ -124,6 +125,16 @@ attach_inserts(View *view, Stream *stream)
 		weir_catalog_changed();
 }
 
+/* What it got may close windows; only when all its streams have given it theirs, or rows would come too late. */
+static void
+close_attached(View *view)
+{
+	if (!weir_view_closes(view) || view->upstreams != NIL)
+		return;
+	(void) weir_close_view(view, InvalidOid, NULL, 0);
+	weir_request_maintenance();
+}
+
 static void
 set_stream_paused(Oid stream, bool paused)
 {
@@ -207,8 +218,10 @@ resume_stream(Oid relid)
 	{
 		View	   *view = weir_view_require(lfirst_oid(lc));
 
-		if (view->status == VIEW_RUNNING)
-			attach_inserts(view, stream);
+		if (view->status != VIEW_RUNNING)
+			continue;
+		attach_inserts(view, stream);
+		close_attached(view);
 	}
 	weir_cascade_run(false);
 }
@@ -229,6 +242,7 @@ resume_view(Oid relid)
 		if (!stream->paused)
 			attach_inserts(view, stream);
 	}
+	close_attached(view);
 	weir_cascade_resume(view);
 	weir_cascade_run(false);
 }
