@@ -141,6 +141,13 @@ hear_earlier(TimestampTz next)
 	hub_shared = shared;
 }
 
+/* Has somebody told since? Waits for locks and buffers take what the latch said away. */
+static bool
+is_told(void)
+{
+	return pg_atomic_read_u64(&weir_hub(MyDatabaseId)->expire_told) != PG_INT64_MAX;
+}
+
 /* ---- one table ---- */
 
 static ArrayType *
@@ -590,7 +597,7 @@ weir_expirer_run(void)
 		next = look_at_tables();
 		next = Min(next, weir_expire_views_run());
 		hear_earlier(next);
-		if (next > GetCurrentTimestamp() && generation == weir_generation() && !ShutdownRequestPending)
+		if (next > GetCurrentTimestamp() && generation == weir_generation() && !ShutdownRequestPending && !is_told())
 			wait_until(next);
 	}
 }

@@ -353,6 +353,30 @@ follow_owner_slots(Oid relid, Oid owner)
 		follow_owner(lfirst_oid(lc), owner);
 }
 
+/* Nor does REPLICA IDENTITY, but for an index, which has another name in each slot. */
+static void
+follow_replica_identity(Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	char		identity = rel->rd_rel->relreplident;
+	ListCell   *lc;
+
+	relation_close(rel, NoLock);
+	if (!weir_ring_is(relid) || identity == REPLICA_IDENTITY_INDEX)
+		return;
+	foreach(lc, weir_ring_slots(relid))
+	{
+		bool		differs;
+
+		rel = relation_open(lfirst_oid(lc), AccessShareLock);
+		differs = rel->rd_rel->relreplident != identity;
+		relation_close(rel, NoLock);
+		if (differs)
+			(void) weir_catalog_exec("ALTER TABLE %s REPLICA IDENTITY %s", weir_relation_name(lfirst_oid(lc)),
+									 identity == REPLICA_IDENTITY_FULL ? "FULL" : identity == REPLICA_IDENTITY_NOTHING ? "NOTHING" : "DEFAULT");
+	}
+}
+
 static bool columns_change = false;	/* weir.replace: the query that they fit comes later */
 
 /* weir_view_alter_columns changes columns of a view's table without asking whether they fit its query still. */
@@ -390,6 +414,7 @@ weir_view_after_alter(View *view, AlterTableStmt *stmt)
 	follow_owner(view->state_relid, owner);
 	follow_owner_slots(view->relid, owner);
 	follow_owner(view->values_relid, owner);
+	follow_replica_identity(view->relid);
 	weir_catalog_close(&scope);
 	CommandCounterIncrement();
 	weir_cache_forget();

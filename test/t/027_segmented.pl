@@ -68,12 +68,12 @@ insert(20);
 expired('after crashes');
 
 # who replicates deletes gets them
-$node->safe_psql('postgres', 'CREATE PUBLICATION p FOR TABLE plain');
+$node->safe_psql('postgres', 'ALTER TABLE plain REPLICA IDENTITY FULL; CREATE PUBLICATION p FOR TABLE plain');
 my $before = $node->safe_psql('postgres', $files);
 insert(20) for 1 .. 3;
 expired('published');
 is($node->safe_psql('postgres', $files), $before, 'rows of a published view were deleted one by one');
-$node->safe_psql('postgres', 'DROP PUBLICATION p');
+$node->safe_psql('postgres', 'DROP PUBLICATION p; ALTER TABLE plain REPLICA IDENTITY DEFAULT');
 insert(20) for 1 .. 3;
 expired('not published any more');
 isnt($node->safe_psql('postgres', $files), $before, 'and are truncated when nobody looks');
