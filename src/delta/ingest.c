@@ -23,6 +23,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/catalog.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "catalog/view.h"
 #include "decode/decode.h"
@@ -35,7 +36,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "view/apply.h"
 #include "view/close.h"
@@ -556,6 +559,38 @@ count_lone_failure(Oid view, bool failed)
 	return entry->count;
 }
 
+static bool
+has_unique_index(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		unique = false;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		unique |= ((Form_pg_index) GETSTRUCT(tuple))->indisunique;
+		ReleaseSysCache(tuple);
+	}
+	table_close(rel, NoLock);
+	return unique;
+}
+
+/*
+ * Is the view's key not there yet? A dump restores indexes after the data, positions among it: workers
+ * may begin before, and have to try again.
+ */
+static bool
+lacks_key(View *view, ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE && strcmp(view->strategy, "combine") == 0 &&
+		(!has_unique_index(view->relid) || (OidIsValid(view->state_relid) && !has_unique_index(view->state_relid)));
+}
+
 /*
  * isolate_bad_rows deals with a view that refused the whole delta: applies
  * what it can, in a subtransaction that is kept only if some row was good.
@@ -568,6 +603,8 @@ isolate_bad_rows(Batch *batch, View *view, ErrorData *edata)
 	ResourceOwner owner = CurrentResourceOwner;
 	bool		keep;
 
+	if (lacks_key(view, edata))
+		ReThrowError(edata);
 	if (!error_is_of_row(edata->sqlerrcode))
 	{
 		fail_view(batch, view, edata);
