@@ -267,6 +267,15 @@ weir_compat_move_permissions(Query *to, Query *from)
 #endif
 }
 
+/* FROM items of a query have been copied to another: so are their permission checks, from 16 on. */
+static inline void
+weir_compat_copy_permissions(Query *to, Query *from)
+{
+#if PG_VERSION_NUM >= 160000
+	to->rteperminfos = copyObject(from->rteperminfos);
+#endif
+}
+
 /* A statement reads one more column of a relation: 16 keeps that apart from the FROM item. */
 static inline void
 weir_compat_add_select(Query *query, RangeTblEntry *rte, AttrNumber attnum)

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
@@ -56,6 +57,7 @@ alone(WindowPart *part)
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
 	query->rtable = list_make1(copyObject(rt_fetch(part->rows, part->level->rtable)));
+	weir_compat_copy_permissions(query, part->level);
 	ref->rtindex = 1;
 	query->jointree = makeFromExpr(list_make1(ref), NULL);
 	if (part->window)
