@@ -61,9 +61,12 @@ extern List *weir_join_items(Query *join);
 extern List *weir_join_find(Query *query);
 extern List *weir_join_order(Query *level);
 extern void weir_join_filter(ViewShape *shape, LateRule *rule);
-extern void weir_join_closed_late(JoinBounds *bounds, int item);
 extern void weir_join_prepare(ViewShape *shape);
 extern const char *weir_join_cost(ViewShape *shape);
+
+/* join_late.c */
+extern Query *weir_join_late(ViewShape *shape, LateRule *rule, List *joins);
+extern void weir_join_closed_late(JoinBounds *bounds, int item);
 
 /* join_outer.c */
 extern void weir_outer_expose(Query *join);
