@@ -102,7 +102,7 @@ BEGIN
 END $$;
 INSERT INTO e VALUES (1, '2024-01-01', 'x', repeat('long', 10000), 1.0), (2, '2024-01-01', 'x', repeat('long', 10000), 1.00), (3, '2024-01-01', NULL, NULL, NULL);
 INSERT INTO e VALUES (4, '2024-01-01', 'x', repeat('long', 10000), 1), (5, '2024-01-01', 'x', repeat('long', 10000) || 'er', 2), (6, '2024-01-01', NULL, 'a', NULL);
-TABLE e1;
+TABLE e1 ORDER BY k;
 SELECT in_values('e1', 's, count(*), count(v1), count(v2) FROM %s GROUP BY s');
 DO $$ BEGIN EXECUTE 'DELETE FROM ' || values_of('e1'); EXCEPTION WHEN OTHERS THEN RAISE WARNING 'refused: %', SQLSTATE; END $$;
 
@@ -125,7 +125,7 @@ INSERT INTO e VALUES (13, '2024-01-01', 'x', 'stays', 3);
 COMMIT;
 INSERT INTO e VALUES (14, '2024-01-01', 'x', 'gone', 5);
 TABLE seen;
-TABLE e1;
+TABLE e1 ORDER BY k;
 
 -- collations that hold different bytes equal; types of fixed length
 CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);

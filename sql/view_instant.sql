@@ -66,12 +66,12 @@ SELECT DISTINCT op FROM log;
 CREATE TABLE a (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.late = 'keep', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW firsts WITH (weir.continuous, weir.emit = 'final') AS SELECT DISTINCT ON (k) k, at FROM a ORDER BY k, at;
 INSERT INTO a VALUES (1, '2025-01-01 00:00:02Z'), (NULL, '2025-01-01 00:00:02Z');
-TABLE firsts;
+TABLE firsts ORDER BY k;
 INSERT INTO a VALUES (1, '2025-01-01 00:00:01Z');        -- late by its own stream time
 INSERT INTO a VALUES (1, '2025-01-01 00:00:03Z'), (NULL, '2025-01-01 00:00:02.5Z'), (2, '2025-01-01 00:00:03Z');
-TABLE firsts;
+TABLE firsts ORDER BY k;
 INSERT INTO a VALUES (NULL, '2025-01-01 00:00:05Z'), (1, '2025-01-01 00:00:05Z');
-TABLE firsts;
+TABLE firsts ORDER BY k;
 SELECT event_time, record->>'k' AS k FROM weir.late_rows WHERE view = 'firsts'::regclass ORDER BY 1;
 SELECT * FROM weir.verify('firsts');
 SELECT line FROM weir.explain('firsts') AS line WHERE line ~ '^ ?(strategy|why)';
