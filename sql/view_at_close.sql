@@ -63,4 +63,14 @@ insert into z values ('2025-03-30 23:00Z', 5);
 insert into z values ('2025-04-01 00:00Z', 6);
 select * from months where window_start > '2025-01-01';
 select * from weir.verify('months');
+-- windows of cumulate() begin together: only the end tells them apart
+create materialized view by_start with (weir.continuous, weir.emit='final') as
+  select window_start, array_agg(v order by v) as vs from z, cumulate(ts, '4 h', '1 h') group by 1;
+create materialized view united with (weir.continuous, weir.emit='final') as
+  select window_start, array_agg(v order by v) as vs from (select window_start, v from z, tumble(ts, '4 h') union all select window_start, v from z, cumulate(ts, '4 h', '1 h')) u group by 1;
+create materialized view by_end with (weir.continuous, weir.emit='final') as
+  select window_end, array_agg(v order by v) as vs from z, cumulate(ts, '4 h', '1 h') group by 1;
+insert into z values ('2025-04-01 01:30Z', 7), ('2025-04-01 09:00Z', 8);
+select * from by_end where window_end > '2025-04-01 00:00Z' order by 1;
+select * from weir.verify('by_end');
 drop schema at_close cascade;

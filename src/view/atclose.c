@@ -247,6 +247,9 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 	if (shape->recompute && !shape->recompute->windowed)
 		weir_refuse(shape->name, "Rows of the result would depend on rows of several windows.",
 					"Put window_start into the select list and into each GROUP BY, DISTINCT ON and PARTITION BY.");
+	if (shape->recompute && !shape->recompute->one_window)
+		weir_refuse(shape->name, "Rows of the result would depend on rows of several windows: those of cumulate() begin together.",
+					"Put window_end into the select list and into each GROUP BY, DISTINCT ON and PARTITION BY.");
 	find_windows(&windows, shape->query);
 	shape->window_calls = windows.calls;
 	shape->window_span = longest(windows.calls);

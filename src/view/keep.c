@@ -26,6 +26,7 @@
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/windowed.h"
 
 /* weir_own_function returns the name of the function of weir's that a FROM item calls, or NULL. */
 char *
@@ -111,6 +112,8 @@ trace_below(Query *below, AttrNumber attno, Origin *origin)
 			*origin = arm;
 		first = false;
 		origin->overlapping |= arm.overlapping;
+		if (arm.call && weir_windowed_is_cumulate(arm.call))
+			origin->call = arm.call;	/* whose start alone tells least */
 		if (arm.window != origin->window)
 			return false;
 		if (is_event_time(&arm) && is_event_time(origin))

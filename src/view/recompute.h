@@ -33,6 +33,7 @@ typedef struct Recompute
 	List	   *keys;			/* of TouchKey */
 	bool		unique;			/* shape->keys is unique in the result */
 	bool		windowed;		/* a window over event time is in the key */
+	bool		one_window;		/* windowed: and it tells one from all others; those of cumulate() begin together */
 	Expr	   *window_start;	/* windowed: at the lowest level */
 	Expr	   *window_end;		/* windowed: the same, or NULL if it does not get so far */
 	int64		span;			/* windowed, over a join of streams: rows that meet are at most so far apart, microseconds */
