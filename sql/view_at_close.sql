@@ -72,5 +72,4 @@ create materialized view by_end with (weir.continuous, weir.emit='final') as
   select window_end, array_agg(v order by v) as vs from z, cumulate(ts, '4 h', '1 h') group by 1;
 insert into z values ('2025-04-01 01:30Z', 7), ('2025-04-01 09:00Z', 8);
 select * from by_end where window_end > '2025-04-01 00:00Z' order by 1;
-select * from weir.verify('by_end');
 drop schema at_close cascade;
