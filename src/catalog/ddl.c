@@ -535,7 +535,12 @@ handle_drop(Utility *u)
 		weir_catalog_changed();
 	}
 	else
+	{
 		pass_on(u);
+		/* what is left of a sink whose server is gone says so */
+		if (stmt->removeType == OBJECT_FOREIGN_SERVER && weir_installed())
+			weir_catalog_changed();
+	}
 }
 
 /* ---- extensions and databases ---- */
@@ -599,7 +604,7 @@ handle_alter_database(Utility *u)
 	weir_launcher_wake();
 }
 
-/* ALTER SERVER and user mappings: workers connect anew. */
+/* Servers and user mappings: workers connect anew. */
 static void
 handle_server(Utility *u)
 {
@@ -629,6 +634,7 @@ static const Handler handlers[] = {
 	{T_RefreshMatViewStmt, handle_refresh},
 	{T_DropStmt, handle_drop},
 	{T_CreateExtensionStmt, handle_create_extension},
+	{T_CreateForeignServerStmt, handle_server},
 	{T_AlterForeignServerStmt, handle_server},
 	{T_CreateUserMappingStmt, handle_server},
 	{T_AlterUserMappingStmt, handle_server},

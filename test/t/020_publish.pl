@@ -254,9 +254,10 @@ CREATE SERVER gone FOREIGN DATA WRAPPER weir_kafka OPTIONS (bootstrap_servers '1
 CREATE TABLE left_over (id int PRIMARY KEY);
 CREATE TRIGGER pub AFTER INSERT ON left_over FOR EACH ROW EXECUTE FUNCTION weir.publish('gone', 'gone');
 INSERT INTO left_over VALUES (1);
-DROP TABLE left_over;
-DROP SERVER gone CASCADE;
 SQL
+eventually($node, "SELECT error IS NOT NULL FROM weir.stat_sinks WHERE server = 'gone'", 'its publisher tries to connect');
+$node->safe_psql('postgres', 'DROP TABLE left_over');
+$node->safe_psql('postgres', 'DROP SERVER gone CASCADE');
 eventually($node, "SELECT error FROM weir.stat_sinks WHERE server = 'gone'", 'what is left of a dropped server is shown', 'server "gone" does not exist');
 eventually($node, "SELECT bool_and(now() - state_change > '1 s') FROM pg_stat_activity WHERE backend_type IN ('weir worker', 'weir publisher')",
 	'and the processes are at rest');
