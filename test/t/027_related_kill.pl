@@ -144,6 +144,8 @@ SQL
 	$node->safe_psql('postgres', join(' ', map { "INSERT INTO insert_$_ SELECT * FROM (" . rows($from, $last) . ") x WHERE $only{$_} ORDER BY n;" } 'r', 'l')) if $from <= $last;
 	diag("$name: killed " . join(', ', map { "$done{$_} x $_" } sort keys %done));
 	insistently($node, sub { wait_for($node, undef, timeout => '120 s'); 1 });
+	# weir.verify needs the kept rows, which a crash has emptied
+	eventually($node, 'SELECT count(*) FROM weir.marker', "$name: the kept rows are there again", '2');
 
 	$node->safe_psql('postgres', join(' ', map { "CREATE TABLE all_$_ AS SELECT * FROM (" . rows(0, $last) . ") x WHERE $only{$_}; ANALYZE all_$_;" } qw(l r)));
 	for my $way (qw(kafka insert))
