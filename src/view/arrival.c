@@ -87,8 +87,9 @@ break_tie(Query *level, List *clauses, Expr *column)
 	return lappend(clauses, clause);
 }
 
-static List *
-break_ties(Query *level, List *clauses)
+/* weir_arrival_break_ties puts the order of arrival behind an ORDER BY of a level or of a window. */
+List *
+weir_arrival_break_ties(Query *level, List *clauses)
 {
 	ListCell   *lc;
 
@@ -130,7 +131,7 @@ weir_arrival_ties(Query *level)
 		/* without ORDER BY, the columns of DISTINCT ON are what is sorted by */
 		if (level->sortClause == NIL)
 			level->sortClause = copyObject(level->distinctClause);
-		level->sortClause = break_ties(level, level->sortClause);
+		level->sortClause = weir_arrival_break_ties(level, level->sortClause);
 	}
 	foreach(lc, level->windowClause)
 	{
@@ -138,7 +139,7 @@ weir_arrival_ties(Query *level)
 
 		if (level->distinctClause || !only_row_numbers(level, window))
 			continue;
-		window->orderClause = break_ties(level, window->orderClause);
+		window->orderClause = weir_arrival_break_ties(level, window->orderClause);
 	}
 }
 

@@ -169,7 +169,8 @@ check_stream(ViewShape *shape, Stream *stream, Interval *lateness)
 	if (shape->close_shift)
 		needed = DatumGetIntervalP(DirectFunctionCall2(interval_pl, IntervalPGetDatum(needed), IntervalPGetDatum(microseconds(shape->close_shift))));
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(stream->keep), IntervalPGetDatum(needed))))
-		weir_refuse(shape->name, psprintf("The query is run over the kept rows when a window closes, and stream %s keeps rows for less than the window and its lateness.", stream->name),
+		weir_refuse(shape->name, psprintf(shape->over ? "The query is run over the kept rows, and stream %s keeps rows for less than frames reach, and the lateness." :
+										  "The query is run over the kept rows when a window closes, and stream %s keeps rows for less than the window and its lateness.", stream->name),
 					psprintf("ALTER TABLE %s SET (weir.keep = '%s').", stream->name,
 							 DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(needed)))));
 }
@@ -229,13 +230,14 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 {
 	Windows		windows = {shape->name, NIL};
 
-	if (weir_instant_join(shape) || weir_instant_first(shape, rule))
+	if (weir_instant_join(shape) || weir_over_make(shape, rule) || weir_instant_first(shape, rule))
 	{
-		shape->window_span = microseconds(0);
+		shape->window_span = microseconds(shape->window_before);
 		if (shape->joins)
 			weir_late_filter(shape, rule);
 		set_at_close(shape, rule);
-		shape->why = shape->first ? "the first row of a key comes from the rows kept when nothing earlier can come" :
+		shape->why = shape->over ? "rows of the result come from the rows kept when all that their frames hold has come" :
+			shape->first ? "the first row of a key comes from the rows kept when nothing earlier can come" :
 			"pairs come from the rows kept when nothing can meet their rows any more";
 		return;
 	}
@@ -397,8 +399,8 @@ weir_atclose_deltas(View *view, Interval *span)
 		if (!TIMESTAMP_NOT_FINITE(until))
 			appendStringInfo(&qual, " AND " WEIR_COL_EVENT_TIME " < %s::timestamptz", weir_time_literal(until));
 		delta = weir_segments_read(weir_stream_require(lfirst_oid(lc)), qual.data);
-		/* what was behind when it came has no part in pairs that close now */
-		deltas = lappend(deltas, view->instants && view->joins ? weir_behind_lift(view, delta) : delta);
+		/* what was behind when it came has no part in rows that close now */
+		deltas = lappend(deltas, view->instants ? weir_behind_lift(view, delta) : delta);
 	}
 	foreach(lc, view->upstreams)
 	{

@@ -648,7 +648,7 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		weir_recompute_index(shape);
 	if (shape->joins)
 		weir_join_prepare(shape);
-	foreach(lc, shape->first ? shape->streams : NIL)
+	foreach(lc, shape->first || shape->over ? shape->streams : NIL)
 	{
 		if (weir_stream_get(lfirst_oid(lc)))
 			weir_segments_index_time(weir_stream_get(lfirst_oid(lc)));

@@ -2,13 +2,14 @@
  * instant.c
  *	  Finals of queries without windows: each row of the result has a time, and comes when the watermark has passed that.
  *
- * atclose ⇒ instant ⇒ apply (close). Two kinds of queries give rows that have a time and do not change once all
+ * atclose ⇒ instant ⇒ apply (close). Three kinds of queries give rows that have a time and do not change once all
  * rows up to it are there:
  *	- a join of streams with a bound on their event times: the latest time of the rows that meet. A row without a match
  *	  has its own. So both come when the watermark is behind that by the join's reach (close_shift): nothing in time can
  *	  meet them any more.
  *	- the first row per key, by event time: DISTINCT ON (k) ... ORDER BY k, ts, or row_number() OVER (PARTITION BY k ORDER BY ts) = 1.
  *	  What is older than the watermark has no earlier one to come. The view itself knows the keys it has.
+ *	- moving frames over the event time (over.c).
  * As with windows nothing is done per batch; a close runs the query over the kept rows, for the times from what was closed to
  * what closes now (exclusive), and inserts what it gives. The conditions are made here, on weir.closed_until() and
  * weir.closing_until().
@@ -26,6 +27,7 @@
 #include "view/join.h"
 #include "view/recompute.h"
 #include "view/shape.h"
+#include "view/windowed.h"
 
 static bool
 window_walker(Node *node, void *context)
@@ -144,9 +146,12 @@ by_event_time(Query *level)
 	return false;
 }
 
-/* SELECT partition, offset, event time, NULL, the row, of late ones */
-static Query *
-late_rows(Query *level, LateRule *rule)
+/*
+ * weir_instant_late_rows: SELECT partition, offset, event time, NULL, the row, of those late ones of a level. after: rows of the result
+ * depend on rows so much later, microseconds.
+ */
+Query *
+weir_instant_late_rows(Query *level, LateRule *rule, int64 after)
 {
 	Query	   *late = weir_recompute_linear_part(level, NIL);
 	Expr	   *exprs[5];
@@ -157,11 +162,27 @@ late_rows(Query *level, LateRule *rule)
 	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
 	exprs[4] = weir_late_record(late);
 	add_qual(late, makeBoolExpr(OR_EXPR, list_make2(before(copyObject(exprs[2]), weir_late_deadline(late, rule, false)),
-													before(copyObject(exprs[2]), weir_final_time("closed_until"))), -1));
+													before(copyObject(exprs[2]), weir_windowed_plus(weir_final_time("closed_until"), after))), -1));
 	late->targetList = NIL;
 	for (int i = 0; i < 5; i++)
 		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
 	return late;
+}
+
+/* weir_instant_in_time leaves late rows out of a level. */
+void
+weir_instant_in_time(Query *level, LateRule *rule)
+{
+	Expr	   *time = weir_late_expose(level, WEIR_COL_EVENT_TIME);
+
+	add_qual(level, is_not_true(before(time, weir_late_deadline(level, rule, false))));
+}
+
+/* weir_instant_only_closing leaves those rows of a level whose event time closes now. */
+void
+weir_instant_only_closing(Query *level)
+{
+	only_closing(level, weir_late_expose(level, WEIR_COL_EVENT_TIME));
 }
 
 /*
@@ -173,7 +194,6 @@ weir_instant_first(ViewShape *shape, LateRule *rule)
 {
 	Recompute  *recompute = shape->recompute;
 	Query	   *level;
-	Expr	   *time;
 
 	if (recompute == NULL || shape->joins || recompute->windowed || weir_instant_has_window(shape->query) || recompute->keys == NIL)
 		return false;
@@ -187,10 +207,9 @@ weir_instant_first(ViewShape *shape, LateRule *rule)
 					"Leave out weir.keep; or make it the first row per key and window, with window_start of tumble() in DISTINCT ON.");
 	weir_arrival_ties(level);
 	weir_late_note(shape->streams, rule);
-	shape->late = late_rows(level, rule);
-	time = weir_late_expose(level, WEIR_COL_EVENT_TIME);
-	add_qual(level, is_not_true(before(copyObject(time), weir_late_deadline(level, rule, false))));
-	only_closing(level, time);
+	shape->late = weir_instant_late_rows(level, rule, 0);
+	weir_instant_in_time(level, rule);
+	weir_instant_only_closing(level);
 	shape->instants = true;
 	shape->first = true;
 	return true;

@@ -72,8 +72,9 @@ check_stream(ViewShape *shape, Stream *stream)
 	if (!recompute->windowed && !keeps_for_ever(stream))
 		weir_refuse(shape->name, psprintf("%s over %s needs all rows of a key, and the stream keeps those of the last %s only.", what, stream->name,
 										  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(stream->keep)))),
-					psprintf("Add window_start of tumble() over the event time to the select list and to each GROUP BY, DISTINCT ON and PARTITION BY, or keep all rows: ALTER TABLE %s SET (weir.keep = '%d years').",
-							 stream->name, FOR_EVER_YEARS));
+					psprintf("Add window_start of tumble() over the event time to the select list and to each GROUP BY, DISTINCT ON and PARTITION BY, or keep all rows: ALTER TABLE %s SET (weir.keep = '%d years').%s",
+							 stream->name, FOR_EVER_YEARS,
+							 strcmp(what, "OVER") == 0 ? " Frames in the order of the event time can be kept with weir.emit = 'final'." : ""));
 }
 
 bool

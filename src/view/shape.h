@@ -98,6 +98,7 @@ typedef struct ViewShape
 	bool		outer;			/* at_close: with an outer join of streams */
 	bool		instants;		/* at_close: no windows, rows of the result have a time (instant.c) */
 	bool		first;			/* of these: the first row per key */
+	bool		over;			/* of these: moving frames over the event time (over.c) */
 	bool		limits;			/* at_close: LIMIT or OFFSET, of each window */
 	int64		close_shift;	/* how much later than their end windows close, or than their time rows of a join, microseconds */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
@@ -164,6 +165,7 @@ extern bool weir_equal_is_same(Oid type, Oid collation, Oid operator);
 /* arrival.c: weir.first, weir.last, weir.list of a level take rows as they arrived */
 extern void weir_arrival_order(Query *level);
 extern void weir_arrival_ties(Query *level);
+extern List *weir_arrival_break_ties(Query *level, List *clauses);
 
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
@@ -269,6 +271,10 @@ extern Query *weir_final_closed(ViewShape *shape);
 extern bool weir_instant_has_window(Query *query);
 extern bool weir_instant_join(ViewShape *shape);
 extern bool weir_instant_first(ViewShape *shape, LateRule *rule);
+extern Query *weir_instant_late_rows(Query *level, LateRule *rule, int64 after);
+extern void weir_instant_in_time(Query *level, LateRule *rule);
+extern void weir_instant_only_closing(Query *level);
+extern bool weir_over_make(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_windowed(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
 extern Query *weir_atclose_statement(ViewShape *shape, Oid result);

@@ -126,7 +126,7 @@ find_time_columns(View *view, List **not_null, bool *tables)
 			continue;
 		if ((origin.window != 0 || origin.not_null) && !shape->closes && !shape->outer && weir_shape_passes(shape, tle))
 			*not_null = lappend_int(*not_null, weir_live_column(view->relid, tle->resno));
-		if ((origin.window == 0 && !shape->first) || !origin.event_time || weir_source_changes(view->relid))
+		if ((origin.window == 0 && !shape->first && !shape->over) || !origin.event_time || weir_source_changes(view->relid))
 			continue;
 		if (origin.window == 1 && is_session(origin.call))
 			continue;			/* a session that is still open may have begun any time ago */

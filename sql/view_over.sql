@@ -1,0 +1,135 @@
+-- Finals of OVER without windows in FROM: moving frames over the event time, compared with the same queries over a plain table.
+CREATE SCHEMA view_over;
+SET search_path = view_over, public;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
+CREATE TABLE s (k int, v int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.late = 'keep', weir.keep = '20 s');
+CREATE TABLE names (k int PRIMARY KEY, name text);
+INSERT INTO names SELECT n, 'k' || n FROM generate_series(0, 3) n;
+CREATE TABLE came (n serial, k int, v int, at timestamptz, late boolean);   -- the rows as they came, and whether they were more than 2 s behind the newest
+CREATE TABLE log (view text, op text, final jsonb);
+CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO view_over.log VALUES (tg_table_name, tg_op, to_jsonb(new)); RETURN NULL; END $$;
+-- source: the stream, or the rows that came; tie: what the order of arrival is there
+CREATE TABLE queries (name text, query text, forth interval);
+INSERT INTO queries VALUES
+('moving', $$SELECT k, at, v, sum(v) OVER w AS s, count(*) FILTER (WHERE v > 4) OVER w AS n FROM source WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN interval '3 s' PRECEDING AND CURRENT ROW)$$, '0'),
+('around', $$SELECT at, v, avg(v) OVER (ORDER BY at RANGE BETWEEN interval '2 s' PRECEDING AND interval '1.5 s' FOLLOWING) AS a FROM source WHERE v > 1$$, '1.5 s'),
+('ahead', $$SELECT at, k, v, max(v) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN interval '1 s' FOLLOWING AND interval '2 s' FOLLOWING) AS m FROM source$$, '2 s'),
+('peers', $$SELECT at, v, count(*) OVER (ORDER BY at RANGE CURRENT ROW) AS same, array_length(array_agg(v) OVER (PARTITION BY v % 2 ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '0.1 s' PRECEDING), 1) AS before FROM source$$, '0'),
+('twice', $$SELECT k, at, s, max(s) OVER (ORDER BY at RANGE interval '2 s' PRECEDING) AS most FROM (SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) AS s FROM source) x WHERE s > 3$$, '0'),
+('named', $$SELECT name, at, m FROM (SELECT name, at, min(v) OVER (PARTITION BY name ORDER BY at RANGE interval '5 s' PRECEDING) AS m FROM (SELECT k, v, at FROM source WHERE v < 5 UNION ALL SELECT k, v + 1, at FROM source WHERE v > 5) u LEFT JOIN names USING (k)) x WHERE m % 2 = 0$$, '0');
+DO $$
+DECLARE
+  q record;
+BEGIN
+  FOR q IN SELECT * FROM queries LOOP
+    EXECUTE format('CREATE MATERIALIZED VIEW %s WITH (weir.continuous, weir.emit = ''final'', weir.lateness = ''2 s'') AS %s', q.name, replace(q.query, 'source', 's'));
+    EXECUTE format('CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION log_final()', q.name);
+  END LOOP;
+END $$;
+SELECT DISTINCT strategy FROM weir.views;
+-- batches of 1, of some, of all; some rows are late
+CREATE FUNCTION feed(seed float8, first int, last int, most int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  b record;
+BEGIN
+  PERFORM setseed(seed);
+  FOR b IN SELECT array_agg(format('(%s,%s,%s)', k, v, at) ORDER BY n) AS rows
+             FROM (SELECT n, CASE WHEN random() < 0.9 THEN (random() * 4)::int::text END AS k, CASE WHEN random() < 0.9 THEN (random() * 9)::int::text END AS v,
+                          timestamptz '2025-01-01Z' + n * interval '100 ms' - (random() * random() * 30)::int * interval '100 ms' AS at FROM generate_series(first, last) n) i GROUP BY n / most ORDER BY min(n) LOOP
+    INSERT INTO came (k, v, at) SELECT (x::s).* FROM unnest(b.rows) WITH ORDINALITY u(x, n) ORDER BY n;
+    INSERT INTO s SELECT (x::s).* FROM unnest(b.rows) WITH ORDINALITY u(x, n) ORDER BY n;
+  END LOOP;
+  UPDATE came c SET late = at < x.newest - interval '2 s' FROM (SELECT n, max(at) OVER (ORDER BY n) AS newest FROM came) x WHERE x.n = c.n;
+END $$;
+CREATE FUNCTION wrong(newest timestamptz) RETURNS TABLE (name text, side text, record jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+  q record;
+  expected text;
+BEGIN
+  FOR q IN SELECT * FROM queries LOOP
+    expected := format('SELECT * FROM (%s) d WHERE at < %L', replace(q.query, 'source', '(SELECT * FROM came WHERE NOT late) r'), newest - interval '2 s' - q.forth);
+    RETURN QUERY EXECUTE format('SELECT %L, ''missing'', to_jsonb(x) FROM (%s EXCEPT ALL TABLE %1$s) x', q.name, expected);
+    RETURN QUERY EXECUTE format('SELECT %L, ''extra'', to_jsonb(x) FROM (TABLE %1$s EXCEPT ALL %s) x', q.name, expected);
+    RETURN QUERY EXECUTE format('SELECT %L, ''twice'', final FROM log WHERE view = %1$L EXCEPT ALL SELECT %1$L, ''twice'', to_jsonb(x) FROM %1$I x', q.name);
+    RETURN QUERY SELECT q.name, f.side, f.record FROM weir.verify(q.name::regclass) f;
+  END LOOP;
+END $$;
+SELECT feed(0.1, 0, 300, 1);
+SELECT * FROM wrong((SELECT max(at) FROM came));
+SELECT feed(0.2, 301, 900, 7);
+SELECT * FROM wrong((SELECT max(at) FROM came));
+SELECT feed(0.3, 901, 1300, 60);
+SELECT * FROM wrong((SELECT max(at) FROM came));
+SELECT count(*) < (SELECT count(*) FROM came) AS expired FROM s;
+SELECT feed(0.4, 1301, 1800, 100000);
+SELECT * FROM wrong((SELECT max(at) FROM came));
+SELECT DISTINCT op FROM log;
+SELECT late = (SELECT count(*) FROM came WHERE late) AS late_counted, late > 10 AS some FROM weir.stat_views WHERE view = 'moving'::regclass;
+SELECT count(*) > 1500 AS moving, count(s) < count(*) AS nulls FROM moving;
+-- the moment: strictly behind the watermark, less lateness and what follows
+CREATE TABLE a (k int, v numeric, at timestamp) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.late = 'keep', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW sums WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '1 s' FOLLOWING) AS s FROM a;
+INSERT INTO a VALUES (1, 1.0, '2025-01-01 00:00:02'), (NULL, 5, '2025-01-01 00:00:02');
+INSERT INTO a VALUES (1, 2.00, '2025-01-01 00:00:03'), (1, 9, '2025-01-01 00:00:02.9');        -- the second is late
+TABLE sums ORDER BY k;
+INSERT INTO a VALUES (2, 4, '2025-01-01 00:00:03.1');
+TABLE sums ORDER BY k;
+BEGIN;
+INSERT INTO a VALUES (2, 4, '2025-01-01 00:00:09');
+ROLLBACK;
+TABLE sums ORDER BY k;
+BEGIN;
+SAVEPOINT one;
+INSERT INTO a VALUES (1, 100, '2025-01-01 00:00:04');
+ROLLBACK TO one;
+INSERT INTO a VALUES (1, 7, '2025-01-01 00:00:05');
+COMMIT;
+SELECT * FROM sums ORDER BY k, at;
+SELECT event_time, record->>'v' AS v FROM weir.late_rows WHERE view = 'sums'::regclass;
+SELECT * FROM weir.verify('sums');
+-- such a view is a stream, too
+CREATE MATERIALIZED VIEW of_sums WITH (weir.continuous, weir.emit = 'final') AS SELECT window_start, max(s) AS most FROM sums, tumble(at, '2 s') GROUP BY window_start;
+TABLE of_sums;
+INSERT INTO a VALUES (3, 1, '2025-01-01 00:00:07'), (3, 1, '2025-01-01 00:00:09');
+SELECT * FROM of_sums ORDER BY 1;
+SELECT * FROM weir.verify('of_sums');
+-- made later, refreshed, paused
+CREATE MATERIALIZED VIEW later WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '1 s' FOLLOWING) AS s FROM a;
+(TABLE later EXCEPT ALL TABLE sums) UNION ALL (TABLE sums EXCEPT ALL TABLE later);
+REFRESH MATERIALIZED VIEW later;
+SELECT weir.pause('later');
+INSERT INTO a VALUES (3, 10, '2025-01-01 00:00:10'), (3, 1, '2025-01-01 00:00:12');
+SELECT weir.resume('later');
+INSERT INTO a VALUES (4, 0, '2025-01-01 00:00:13');
+(TABLE later EXCEPT ALL TABLE sums) UNION ALL (TABLE sums EXCEPT ALL TABLE later);
+SELECT * FROM weir.verify('later');
+SELECT line FROM weir.explain('later') AS line WHERE line ~ '^ ?(strategy|why)';
+-- by the clock, where the stream is quiet
+CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW quiet WITH (weir.continuous, weir.emit = 'final') AS SELECT k, count(*) OVER (ORDER BY at RANGE interval '1 s' PRECEDING) AS n FROM q;
+INSERT INTO q VALUES (1, '2025-01-01 00:00:02Z'), (2, '2025-01-01 00:00:01Z'), (3, '2025-01-01 00:00:02.5Z');
+DO $$
+BEGIN
+  FOR i IN 1..300 LOOP
+    EXIT WHEN (SELECT count(*) FROM view_over.quiet) = 2;
+    COMMIT;
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+TABLE quiet ORDER BY k;
+-- what is not final
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at DESC) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY v) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lead(v) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, ntile(4) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE k * interval '1 s' PRECEDING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 h' PRECEDING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, generate_series(1, 2), sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) FROM a;
+SET client_min_messages = warning;
+DROP SCHEMA view_over CASCADE;
