@@ -155,6 +155,7 @@ typedef struct ShareStat
 	slock_t		mutex;
 	ShareState	state;
 	uint64		request;		/* requests up to this one are answered for all partitions of the share */
+	uint32		nworkers;		/* size of the pool that the answer is of: it says which partitions the share had */
 	char		error[WEIR_ERROR_MAX];
 } ShareStat;
 
@@ -216,7 +217,7 @@ extern void weir_stat_target(Oid stream, const char *topic, int32 partition,
 							 uint64 request, int64 target);
 extern void weir_stat_error(Oid stream, const char *topic, int32 partition, const char *error);
 extern void weir_stat_share(Oid stream, int worker, ShareState state, const char *error);
-extern void weir_stat_share_answer(Oid stream, int worker, uint64 request);
+extern void weir_stat_share_answer(Oid stream, int worker, uint32 nworkers, uint64 request);
 extern void weir_stat_share_forget(Oid stream, int worker);
 
 /* What weir.wait() looks at. */
@@ -229,11 +230,11 @@ typedef struct WaitTarget
 } WaitTarget;
 
 /*
- * weir_stat_targets returns true if all of the first nworkers workers have
+ * weir_stat_targets returns true if all workers of a pool of nworkers have
  * answered the request for the stream; then *targets is a List of palloc'd
  * WaitTarget of its partitions.
  */
-extern bool weir_stat_targets(Oid stream, int nworkers, uint64 request, List **targets);
+extern bool weir_stat_targets(Oid stream, uint32 nworkers, uint64 request, List **targets);
 extern int64 weir_stat_applied(Oid stream, const char *topic, int32 partition);
 /* Text of what keeps a stream's workers waiting, palloc'd, or NULL. */
 extern char *weir_stat_share_error(Oid stream);

@@ -269,6 +269,7 @@ share_lock(Oid stream, int worker)
 		SpinLockInit(&share->mutex);
 		share->state = SHARE_NONE;
 		share->request = 0;
+		share->nworkers = 0;
 		share->error[0] = '\0';
 	}
 	SpinLockAcquire(&share->mutex);
@@ -295,13 +296,14 @@ weir_stat_share(Oid stream, int worker, ShareState state, const char *error)
 }
 
 void
-weir_stat_share_answer(Oid stream, int worker, uint64 request)
+weir_stat_share_answer(Oid stream, int worker, uint32 nworkers, uint64 request)
 {
 	ShareStat  *share = share_lock(stream, worker);
 
 	if (share == NULL)
 		return;
 	share->request = request;
+	share->nworkers = nworkers;
 	share_unlock(share);
 }
 
@@ -402,7 +404,7 @@ weir_stat_forget(Oid relid)
  *----------------------------------------------------------------------*/
 
 bool
-weir_stat_targets(Oid stream, int nworkers, uint64 request, List **targets)
+weir_stat_targets(Oid stream, uint32 nworkers, uint64 request, List **targets)
 {
 	HASH_SEQ_STATUS scan;
 	PartitionStat *stat;
@@ -414,12 +416,12 @@ weir_stat_targets(Oid stream, int nworkers, uint64 request, List **targets)
 	copies = palloc(sizeof(WaitTarget) * weir_max_partitions);
 
 	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
-	for (int i = 0; i < nworkers && answered; i++)
+	for (uint32 i = 0; i < nworkers && answered; i++)
 	{
 		ShareKey	key = share_key(stream, i);
 		ShareStat  *share = hash_search(weir_share_stats, &key, HASH_FIND, NULL);
 
-		answered = share != NULL && share->request >= request;
+		answered = share != NULL && share->request >= request && share->nworkers == nworkers;
 	}
 	hash_seq_init(&scan, weir_partition_stats);
 	while ((stat = hash_seq_search(&scan)) != NULL)

@@ -506,6 +506,6 @@ weir_topics_answer(Reader *reader, uint64 request)
 						 request, high);
 	}
 	reader->answered = request;
-	weir_stat_share_answer(reader->stream, worker.index, request);
+	weir_stat_share_answer(reader->stream, worker.index, worker.nworkers, request);
 	weir_progress_broadcast();
 }

@@ -6,7 +6,8 @@
  * raises the database's request number and wakes the workers; each asks the
  * brokers where its partitions end now (under read_committed: the last stable offset),
  * writes that as target beside the request number, and says for each stream when it is
- * through with all of its partitions, new ones included (topics.c). From
+ * through with all of its partitions, new ones included (topics.c). Answers count only if they are of
+ * one pool: when weir.workers changes, a worker that is about to leave answers for the partitions of its old share. From
  * then on the session compares positions with its own copy of the targets:
  * later requests cannot move them. Positions pass holes in the log, since
  * workers move them to the end that the broker tells.
