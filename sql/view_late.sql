@@ -79,6 +79,29 @@ CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.emit = 'final') AS
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.emit = 'final') AS
   SELECT window_start, cardinality(array_agg(DISTINCT ts)) AS n FROM (SELECT ts FROM s UNION ALL SELECT other FROM u) x, tumble(ts, '1 min') GROUP BY 1;
 
+-- a lateness is a length: a month is 30 days and a day 24 hours, so that what is over stays over, in whatever TimeZone
+CREATE TABLE long (n int, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts', weir.keep = '10 years', weir.late = 'keep', weir.idle_timeout = 'off', weir.max_clock_skew = 'off');
+CREATE MATERIALIZED VIEW quarters WITH (weir.continuous, weir.emit = 'final', weir.lateness = '1 month') AS
+  SELECT window_end, count(*) AS n, array_agg(n ORDER BY n) AS ns FROM long, tumble(ts, '3 months', 'Europe/Istanbul') GROUP BY window_end;
+CREATE MATERIALIZED VIEW quarters_now WITH (weir.continuous, weir.lateness = '1 month') AS
+  SELECT window_end, count(*) AS n FROM long, tumble(ts, '3 months', 'Europe/Istanbul') GROUP BY window_end;
+INSERT INTO long VALUES (1, '2016-06-30 12:00Z'), (2, '2016-07-30 20:59:59Z'), (3, '2016-06-30 20:59:59Z'), (4, '2016-07-31 08:56Z'), (5, '2016-06-30 12:00Z'), (6, '2016-08-01 00:00Z');
+SET TimeZone = 'Europe/Berlin';
+CREATE MATERIALIZED VIEW days WITH (weir.continuous, weir.emit = 'final', weir.lateness = '1 day') AS
+  SELECT window_end, count(*) AS n FROM long, tumble(ts, '1 hour') WHERE ts >= '2024-01-01' GROUP BY window_end;
+INSERT INTO long VALUES (10, '2024-03-30 12:30Z'), (11, '2024-03-31 12:30Z'), (12, '2024-03-30 12:59Z'), (13, '2024-03-31 13:00Z'), (14, '2024-03-30 12:59:59Z');
+SET TimeZone = 'UTC';
+INSERT INTO long VALUES (15, '2024-10-26 12:30Z'), (16, '2024-10-27 12:30Z'), (17, '2024-10-26 12:59Z');
+SET TimeZone = 'Europe/Berlin';
+INSERT INTO long VALUES (18, '2024-10-27 13:00Z'), (19, '2024-10-26 12:59:59Z');
+SET TimeZone = 'UTC';
+SELECT * FROM quarters ORDER BY 1;
+SELECT * FROM quarters_now ORDER BY 1;
+SELECT * FROM days ORDER BY 1;
+SELECT view, record->'n' AS n, window_start FROM weir.late_rows WHERE stream = 'long'::regclass ORDER BY 1, 2;
+SELECT count(*) FROM unnest(ARRAY['quarters', 'quarters_now', 'days']) v, weir.verify(v::regclass) x;
+CREATE TABLE endless (ts timestamptz) WITH (weir.stream, weir.event_time = 'ts', weir.keep = '10001 years');
+
 -- options need something to go by
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.lateness = '1 s') AS SELECT k, count(*) FROM s GROUP BY 1;
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous, weir.keep = '1 s') AS SELECT k, count(*) FROM s GROUP BY 1;

@@ -191,6 +191,26 @@ INSERT INTO ev VALUES ('new', '2024-01-01 09:01Z', 2);
 DROP SCHEMA s1 CASCADE;
 SET search_path = view_on_view, public;
 
+-- windows with gaps below: while what is closed lies in a gap, the time above is the start of the next window
+CREATE TABLE gaps (n int, t timestamptz) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 year', weir.idle_timeout = 'off');
+CREATE MATERIALIZED VIEW some_seconds WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, count(*) AS n FROM gaps, hop(t, '2 s', '5 s') GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW of_some WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT w.window_end, sum(n) AS n FROM some_seconds s, tumble(s.window_start, '10 s') w GROUP BY 1;
+CREATE MATERIALIZED VIEW some_days WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, count(*) AS n FROM gaps, hop(t, '1 month', '3 months', time_zone => 'Europe/Berlin') GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW of_days WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT w.window_end, sum(n) AS n FROM some_days s, tumble(s.window_start, '3 months', time_zone => 'Europe/Berlin') w GROUP BY 1;
+INSERT INTO gaps VALUES (1, '2024-01-01 00:00:06Z'), (2, '2024-01-01 00:00:06.9Z');
+TABLE of_some;
+INSERT INTO gaps VALUES (3, '2024-01-01 00:00:07Z');
+TABLE of_some;
+INSERT INTO gaps VALUES (4, '2024-02-05 00:00Z');
+TABLE of_days;
+SELECT count(*) FROM weir.verify('of_some');
+SELECT count(*) FROM weir.verify('of_days');
+DROP TABLE gaps CASCADE;
+
 -- retention is no change for what reads finals; what reads a view that changes follows its rows
 CREATE TABLE ev (k text, t timestamptz, v int) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 hour', weir.idle_timeout = 'off');
 CREATE MATERIALIZED VIEW f WITH (weir.continuous, weir.emit = 'final', weir.keep = '10 min') AS

@@ -18,6 +18,8 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#define LONGEST_YEARS	10000	/* so that sums of spans and times fit into 64 bits */
+
 typedef enum OptionKind
 {
 	OPTION_TEXT,				/* char * as it is */
@@ -160,6 +162,9 @@ parse_span(const OptionDef *def, const char *value)
 												 Int32GetDatum(-1)));
 	if (span->time < 0 || span->day < 0 || span->month < 0)
 		refuse_value(def, value, "A span of time must not be negative.");
+	if (span->month > LONGEST_YEARS * MONTHS_PER_YEAR || span->day > LONGEST_YEARS * MONTHS_PER_YEAR * DAYS_PER_MONTH ||
+		span->time > LONGEST_YEARS * MONTHS_PER_YEAR * DAYS_PER_MONTH * USECS_PER_DAY)
+		refuse_value(def, value, psprintf("A span of time is %d years at most.", LONGEST_YEARS));
 	return span;
 }
 

@@ -49,6 +49,16 @@ typedef struct Stream
 	char	   *error;			/* not NULL: failed, with this message */
 } Stream;
 
+/*
+ * weir_span_length returns how many microseconds an option lasts: weir.lateness, weir.keep and the like are lengths, a day 24
+ * hours and a month 30 days. On the calendar, what is late would depend on TimeZone, and a stream time of the 31st could lie further back than one of the 30th.
+ */
+static inline int64
+weir_span_length(const Interval *span)
+{
+	return span->time + (span->day + (int64) span->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+}
+
 /* Is a weir.keep such that rows are kept? Options are never negative. */
 static inline bool
 weir_span_is_positive(const Interval *span)

@@ -52,6 +52,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "view/close.h"
+#include "view/watermark.h"
 
 #define SEGMENTS_PER_KEEP	4	/* a quarter more than weir.keep is kept at most */
 #define FIRST_SEGMENTS		6	/* made with the stream: 5 in use, 1 being emptied */
@@ -242,10 +243,7 @@ weir_segments_index_time(Stream *stream)
 int64
 weir_segments_width(Stream *stream)
 {
-	int64		keep = stream->keep->time +
-		((int64) stream->keep->month * DAYS_PER_MONTH + stream->keep->day) * USECS_PER_DAY;
-
-	return Max(keep / SEGMENTS_PER_KEEP, MIN_SEGMENT_WIDTH);
+	return Max(weir_span_length(stream->keep) / SEGMENTS_PER_KEEP, MIN_SEGMENT_WIDTH);
 }
 
 /* Start of the interval that an event time falls into, aligned to the epoch of timestamps. */
@@ -265,9 +263,7 @@ keep_from(Stream *stream, TimestampTz stream_time)
 
 	if (stream_time == DT_NOBEGIN)
 		return DT_NOBEGIN;
-	from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												   TimestampTzGetDatum(stream_time),
-												   IntervalPGetDatum(stream->keep)));
+	from = weir_time_plus(stream_time, stream->keep, -1);
 	return Min(from, Min(weir_close_needs_from(stream->relid), weir_join_needs_from(stream->relid)));
 }
 

@@ -35,6 +35,7 @@
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/watermark.h"
 #include "view/windowed.h"
 
 /* A local day may be so much longer than its interval says, and a month that ends on its origin's 31st so many days. */
@@ -384,8 +385,7 @@ weir_atclose_deltas(View *view, Interval *span)
 	if (!TIMESTAMP_NOT_FINITE(until))
 		until += apart;
 	if (!TIMESTAMP_NOT_FINITE(from))
-		from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(from),
-													   IntervalPGetDatum(span))) - apart;
+		from = weir_time_window_back(from, span) - apart;
 	foreach(lc, view->streams)
 	{
 		char	   *since = weir_view_since(view, lfirst_oid(lc));

@@ -25,6 +25,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "view/shape.h"
+#include "view/watermark.h"
 
 /* Rows of one partition that found the same closed. */
 typedef struct Range
@@ -35,19 +36,11 @@ typedef struct Range
 	TimestampTz closed;
 } Range;
 
-static TimestampTz
-moved(TimestampTz time, Interval *span, PGFunction function)
-{
-	if (span == NULL || TIMESTAMP_NOT_FINITE(time))
-		return time;
-	return DatumGetTimestampTz(DirectFunctionCall2(function, TimestampTzGetDatum(time), IntervalPGetDatum(span)));
-}
-
 /* The stream time at which windows that ended by closed are over. */
 static TimestampTz
 over_at(View *view, Stream *stream, TimestampTz closed)
 {
-	TimestampTz over = moved(closed, view->lateness ? view->lateness : stream->lateness, timestamptz_pl_interval);
+	TimestampTz over = weir_time_plus(closed, view->lateness ? view->lateness : stream->lateness, 1);
 
 	return TIMESTAMP_NOT_FINITE(over) || (view->joins && !view->instants) ? over : over + view->close_shift;
 }
@@ -118,8 +111,7 @@ save_range(View *view, Stream *stream, Range *range)
 		if (!TIMESTAMP_NOT_FINITE(whole))
 			weir_catalog_exec("DELETE FROM weir.view_behind WHERE view = %u AND stream = %u AND closed < %s",
 							  view->relid, stream->relid,
-							  weir_time_literal(moved(whole, view->lateness ? view->lateness : stream->lateness,
-													  timestamptz_mi_interval)));
+							  weir_time_literal(weir_time_plus(whole, view->lateness ? view->lateness : stream->lateness, -1)));
 		weir_catalog_exec("INSERT INTO weir.view_behind VALUES (%u, %u, %d, " INT64_FORMAT ", " INT64_FORMAT ", %s)"
 						  " ON CONFLICT (view, stream, partition, first_offset) DO UPDATE"
 						  " SET last_offset = excluded.last_offset, closed = excluded.closed",

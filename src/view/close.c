@@ -182,7 +182,7 @@ close_locked(View *view, TimestampTz closed, TimestampTz closing)
 	if (closing <= closed || ((is_at_close(view) || view->joins) && !kept_rows_are_whole(view)))
 		return 0;
 	finals = weir_view_apply_close(view, closed, closing, &span);
-	save_closed(view, closing, is_at_close(view) ? weir_time_plus(closing, &span, -1) : DT_NOBEGIN);
+	save_closed(view, closing, is_at_close(view) ? weir_time_window_back(closing, &span) : DT_NOBEGIN);
 	weir_capture_closed(view->relid);
 	return finals;
 }
@@ -251,7 +251,7 @@ first_open_at_close(View *view)
 	end = weir_view_next_end(view, weir_close_read(view), &span);
 	if (TIMESTAMP_NOT_FINITE(end))
 		return newest;			/* nothing was closed yet, or a gap between windows */
-	return weir_time_plus(end, span, -1) <= newest ? end : DT_NOBEGIN;
+	return weir_time_window_back(end, span) <= newest ? end : DT_NOBEGIN;
 }
 
 TimestampTz

@@ -25,6 +25,7 @@
 #include "view/close.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/watermark.h"
 
 /* A time as an SQL literal that means the same under all settings. */
 char *
@@ -85,9 +86,7 @@ weir_state_key(ViewShape *shape, int column)
 TimestampTz
 weir_view_keep_limit(View *view, TimestampTz stream_time)
 {
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												   TimestampTzGetDatum(stream_time),
-												   IntervalPGetDatum(view->keep)));
+	return weir_time_plus(stream_time, view->keep, -1);
 }
 
 /*

@@ -609,9 +609,7 @@ covered_condition(View *view, ViewShape *shape)
 	if (view->keep && view->keep_column && !TIMESTAMP_NOT_FINITE(newest))
 		condition = psprintf("%s AND %s", condition,
 							 side_condition(shape, weir_live_number(view->relid, get_attnum(view->relid, view->keep_column)), ">",
-											DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-																					TimestampTzGetDatum(newest),
-																					IntervalPGetDatum(view->keep)))));
+											weir_view_keep_limit(view, newest)));
 	return condition;
 }
 

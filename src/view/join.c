@@ -364,8 +364,8 @@ check_stream(ViewShape *shape, LateRule *rule, Stream *stream)
 	if (needed < 0)
 		return;
 	if (lateness)
-		needed += weir_interval_longest(lateness);
-	if (weir_join_shortest_keep(stream) < needed)
+		needed += weir_span_length(lateness);
+	if (weir_span_length(stream->keep) < needed)
 		weir_refuse(shape->name, psprintf("The join needs rows of stream %s for %s (its time bound%s), and the stream keeps them for %s.",
 										  stream->name, span_text(needed), lateness ? " and the lateness" : "",
 										  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(stream->keep)))),
@@ -420,7 +420,7 @@ measure_reach(ViewShape *shape, List *joins)
 		shape->join_reach = Max(shape->join_reach, reach);
 	}
 	foreach(lc, shape->streams)
-		shape->join_slack = Min(shape->join_slack, weir_join_shortest_keep(weir_stream_require(lfirst_oid(lc))));
+		shape->join_slack = Min(shape->join_slack, weir_span_length(weir_stream_require(lfirst_oid(lc))->keep));
 	shape->join_slack -= shape->join_reach;
 }
 

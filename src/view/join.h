@@ -88,7 +88,6 @@ extern Query *weir_once_statement(ViewShape *shape, Oid result);
 extern void weir_once_index(ViewShape *shape, Oid result);
 
 /* join_keep.c */
-extern int64 weir_join_shortest_keep(Stream *stream);
 extern void weir_join_check_kept(View *view);
 
 /* join_delta.c */

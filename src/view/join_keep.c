@@ -23,15 +23,6 @@
 #include "view/join.h"
 #include "worker/positions.h"
 
-/* The least microseconds that weir.keep of a stream can be. */
-int64
-weir_join_shortest_keep(Stream *stream)
-{
-	const int64 shortest_month = 28;
-
-	return stream->keep->time + (stream->keep->day + stream->keep->month * shortest_month) * USECS_PER_DAY;
-}
-
 static TimestampTz
 needs_of(View *view)
 {
@@ -40,7 +31,7 @@ needs_of(View *view)
 	ListCell   *lc;
 
 	foreach(lc, view->streams)
-		slack = Min(slack, weir_join_shortest_keep(weir_stream_require(lfirst_oid(lc))));
+		slack = Min(slack, weir_span_length(weir_stream_require(lfirst_oid(lc))->keep));
 	slack = Max(slack - view->join_reach, 0);
 	foreach(lc, view->streams)
 	{
@@ -49,7 +40,7 @@ needs_of(View *view)
 		TimestampTz mark = weir_close_mark(view, stream);
 
 		if (!TIMESTAMP_NOT_FINITE(mark))
-			mark -= view->join_reach + (lateness ? weir_interval_longest(lateness) :
+			mark -= view->join_reach + (lateness ? weir_span_length(lateness) :
 										weir_view_closes(view) ? 0 : slack);
 		result = Min(result, mark);
 	}

@@ -171,7 +171,7 @@ lateness_of(JoinFilter *filter, Stream *stream)
 	Interval   *lateness = filter->rule->lateness ? filter->rule->lateness : stream->lateness;
 
 	if (lateness)
-		return weir_interval_longest(lateness);
+		return weir_span_length(lateness);
 	return filter->rule->final || filter->shape->closes ? 0 : filter->shape->join_slack;
 }
 

@@ -187,16 +187,16 @@ weir_late_expose_in(Query *query, const char *column, RangeTblEntry *rte)
 static Expr *
 minus_interval(Expr *time, Interval *span)
 {
-	Interval   *copy = palloc(sizeof(Interval));
+	Interval   *length = palloc0(sizeof(Interval));
 
 	if (span == NULL)
 		return (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
-	*copy = *span;
+	length->time = weir_span_length(span);
 	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("-")),
 										  TIMESTAMPTZOID, INTERVALOID),
 						 TIMESTAMPTZOID, false, time,
 						 (Expr *) makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-											IntervalPGetDatum(copy), false, false),
+											IntervalPGetDatum(length), false, false),
 						 InvalidOid, InvalidOid);
 }
 

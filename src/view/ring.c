@@ -148,7 +148,7 @@ weir_ring_plan(ViewShape *shape, Interval *keep, List *names, const char *keep_c
 			ring->column = foreach_current_index(lc) + 1;
 	}
 	check_shape(shape, ring->column);
-	if (pg_add_s64_overflow(weir_interval_longest(keep),
+	if (pg_add_s64_overflow(weir_span_length(keep),
 							window_ahead(shape, list_nth_node(TargetEntry, shape->query->targetList, ring->column - 1)), &reach))
 		reach = PG_INT64_MAX;
 	if (reach >> MIN_BITS < FEWEST_SPANS || reach >> MAX_BITS >= 2 * FEWEST_SPANS)

@@ -71,31 +71,52 @@ static HTAB *view_times = NULL;
 
 /* --- columns that tell the time ------------------------------------------------- */
 
-/* SELECT min(window_start) of the windows that a time is in; NULL unless all arguments are constants. */
+/* The same call of a window function for the time t.at, as f; steps: with windows as long as hop() advances. NULL unless its other arguments are constants. */
 static char *
-first_open_text(FuncExpr *call)
+call_at(FuncExpr *call, bool zoned, bool steps)
 {
-	bool		zoned = exprType(linitial(call->args)) == TIMESTAMPTZOID;
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT pg_catalog.min(%s) FROM %s(%s",
-					 zoned ? "f.window_start" : "pg_catalog.timezone('UTC'::pg_catalog.text, f.window_start)",
+	appendStringInfo(&sql, "%s(%s",
 					 quote_qualified_identifier(get_namespace_name(get_func_namespace(call->funcid)), get_func_name(call->funcid)),
-					 zoned ? "%s" : "pg_catalog.timezone('UTC'::pg_catalog.text, %s)");
+					 zoned ? "t.at" : "pg_catalog.timezone('UTC'::pg_catalog.text, t.at)");
 	for (int i = 1; i < list_length(call->args); i++)
 	{
+		Node	   *node = list_nth(call->args, steps && i == 1 ? 2 : i);
 		char	   *arg;
 
-		if (!IsA(list_nth(call->args, i), Const))
+		if (!IsA(node, Const))
 			return NULL;
-		arg = deparse_expression(list_nth(call->args, i), NIL, false, false);
+		arg = deparse_expression(node, NIL, false, false);
 		if (strchr(arg, '%'))
 			return NULL;
 		appendStringInfo(&sql, ", %s", arg);
 	}
 	appendStringInfoString(&sql, ") AS f");
 	return sql.data;
+}
+
+/*
+ * first_open_text returns SQL for the least window_start of the windows that a time is in; NULL unless all arguments are
+ * constants. For a time in a gap that hop() leaves: the start of the next window, where one as long as the advance would end.
+ */
+static char *
+first_open_text(FuncExpr *call)
+{
+	const char *const bound = "(SELECT pg_catalog.min(%s) FROM %s)";
+	bool		zoned = exprType(linitial(call->args)) == TIMESTAMPTZOID;
+	char	   *windows = call_at(call, zoned, false);
+	char	   *first;
+
+	if (windows == NULL)
+		return NULL;
+	first = psprintf(bound, zoned ? "f.window_start" : "pg_catalog.timezone('UTC'::pg_catalog.text, f.window_start)", windows);
+	if (strcmp(get_func_name(call->funcid), "hop") == 0)
+		first = psprintf("COALESCE(%s, %s)", first,
+						 psprintf(bound, zoned ? "f.window_end" : "pg_catalog.timezone('UTC'::pg_catalog.text, f.window_end)",
+								  call_at(call, zoned, true)));
+	return psprintf("SELECT %s FROM (VALUES (%%s)) AS t(at)", first);
 }
 
 static bool

@@ -34,11 +34,18 @@ PG_FUNCTION_INFO_V1(weir_stream_watermark);
 TimestampTz
 weir_time_plus(TimestampTz time, const Interval *span, int sign)
 {
-	PGFunction	f = sign > 0 ? timestamptz_pl_interval : timestamptz_mi_interval;
-
 	if (span == NULL || TIMESTAMP_NOT_FINITE(time))
 		return time;
-	return DatumGetTimestampTz(DirectFunctionCall2(f, TimestampTzGetDatum(time), IntervalPGetDatum(span)));
+	time += sign * weir_span_length(span);
+	return IS_VALID_TIMESTAMP(time) ? time : sign > 0 ? DT_NOEND : DT_NOBEGIN;
+}
+
+TimestampTz
+weir_time_window_back(TimestampTz time, const Interval *span)
+{
+	if (TIMESTAMP_NOT_FINITE(time))
+		return time;
+	return DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(time), IntervalPGetDatum(span)));
 }
 
 /* One partition as it counts for a view. */

@@ -41,7 +41,10 @@ extern bool weir_watermark_matters(View *view);
 /* weir_watermark_silent lists those of a view's streams: a worker is to ask before they count as idle. */
 extern List *weir_watermark_silent(View *view);
 
-/* A time plus (sign 1) or minus (-1) a span; span NULL: none. */
+/* A time less the size of a window, on the calendar of UTC whatever TimeZone is. */
+extern TimestampTz weir_time_window_back(TimestampTz time, const Interval *span);
+
+/* A time plus (sign 1) or minus (-1) the length of an option; span NULL: none. */
 extern TimestampTz weir_time_plus(TimestampTz time, const Interval *span, int sign);
 
 #endif							/* WEIR_WATERMARK_H */

@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "view/close.h"
+#include "view/watermark.h"
 #include "worker/shared.h"
 #include "worker/shmem.h"
 
@@ -66,10 +67,7 @@ prepare_body(void *arg)
 	MemoryContextSwitchTo(oldcxt);
 	foreach(lc, refetch->positions)
 		newest = Max(newest, ((SavedPosition *) lfirst(lc))->stream_time);
-	refetch->oldest = newest == DT_NOBEGIN ? DT_NOBEGIN :
-		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												TimestampTzGetDatum(newest),
-												IntervalPGetDatum(stream->keep)));
+	refetch->oldest = weir_time_plus(newest, stream->keep, -1);
 	if (refetch->oldest != DT_NOBEGIN)
 		refetch->oldest = Max(Min(refetch->oldest, Min(weir_close_needs_from(stream->relid), weir_join_needs_from(stream->relid))),
 							  UNIX_EPOCH);

@@ -372,9 +372,7 @@ sub counted
 	if (!$windowed) { $v->{lateness} = undef; }
 	else
 	{
-		# Not with gaps: of a final view made over such finals weir inserts a window that ends in a gap with
-		# the next batch, the model at once.
-		do { $v->{window} = Shapes::window($case) } until $v->{window}{kind} ne 'cumulate' && !$v->{window}{gaps} && $v->{window}{view} !~ /origin/;
+		do { $v->{window} = Shapes::window($case) } until $v->{window}{kind} ne 'cumulate' && $v->{window}{view} !~ /origin/;
 		$v->{grid} = grid($v->{window}{view});
 	}
 	my $w = $windowed ? ', @W@ w' : '';

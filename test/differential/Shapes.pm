@@ -59,7 +59,7 @@ sub window
 	}
 	my ($s, $a) = (span($case, $size), span($case, $advance));
 	my $view = $kind eq 'tumble' ? "tumble(s.ts, '$s'$more)" : "$kind(s.ts, '$s', '$a'$more)";
-	return { kind => $kind, gaps => $size < $advance, view => $view, model => "model.windows(s.ts, '$kind', '$s', '$a', $origin, $zone)" };
+	return { kind => $kind, view => $view, model => "model.windows(s.ts, '$kind', '$s', '$a', $origin, $zone)" };
 }
 
 # ---------------------------------------------------------------- shapes

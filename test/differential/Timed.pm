@@ -430,6 +430,7 @@ sub check
 	for my $view (grep { $case->{made}{ $_->{name} } } @{ $case->{views} })
 	{
 		my @marks = map { $case->{watermark}{ lc $_ } } grep { $view->{sql} =~ ($_ eq 'S' ? qr/\@(S[:@]|B:)/ : qr/\@T[:@]/) } qw(S T);
+		$view->{lateness} =~ s/^(\d+) months$/30 * $1 . ' days'/e if defined $view->{lateness};    # a length, not on the calendar
 		$view->{watermark} = @marks <= 1 ? $marks[0] : $sql->("SELECT least('$marks[0]'::timestamptz, '$marks[1]')");
 		$run->{view} = $view;
 		check_view($run, $case, $view);
