@@ -244,8 +244,6 @@ CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, v FROM
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT k, count(*) FROM s, session(ts, '1 s') GROUP BY k;
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT k, count(*) FROM s, session(ts, '1 s') GROUP BY k, window_start;
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT date_trunc('day', window_start), window_start, count(*) FROM s, session(ts, '1 s') GROUP BY 1, 2;
-CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, count(DISTINCT v) FROM s, session(ts, '1 s') GROUP BY 1;
-CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, weir.first(v) FROM s, session(ts, '1 s') GROUP BY 1;
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, sum(v) FILTER (WHERE ts > window_start) FROM s, session(ts, '1 s') GROUP BY 1;
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, session(ts, '1 s') WHERE window_start > '2020-01-01' GROUP BY 1;
 CREATE MATERIALIZED VIEW v WITH (weir.continuous) AS SELECT window_start, count(*) FROM s LEFT JOIN LATERAL session(ts, '1 s') ON true GROUP BY 1;

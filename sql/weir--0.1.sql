@@ -79,7 +79,7 @@ CREATE TABLE weir.view_def (
   error       text,
   join_reach  bigint,                       -- a join of streams: how far behind the watermark kept rows are needed, microseconds; -1: no bound
   close_shift bigint NOT NULL DEFAULT 0,    -- how much later than their end windows close, or than their time rows of a join, microseconds
-  distinct_values regclass,                 -- values of DISTINCT aggregates, if they are kept
+  distinct_values regclass,                 -- values of DISTINCT aggregates, or what aggregates over sessions read, if they are kept
   instants    boolean NOT NULL DEFAULT false,   -- finals without windows: rows that have a time
   closes      boolean NOT NULL DEFAULT false,   -- an outer join of streams: rows without a match come at a close
   since       text[],                       -- WITH NO DATA: per stream, which kept rows belong to the view (SQL); NULL: all

@@ -21,7 +21,7 @@ typedef struct View
 	Oid			relid;			/* the result table, the user's */
 	Oid			query_relid;	/* weir.query_N: an ordinary view that holds the definition */
 	Oid			state_relid;	/* weir.state_N: transition states, or InvalidOid */
-	Oid			values_relid;	/* weir.values_N: values of DISTINCT aggregates, or InvalidOid */
+	Oid			values_relid;	/* weir.values_N: values of DISTINCT aggregates, or rows of sessions for aggregates; or InvalidOid */
 	Oid			owner;
 	char	   *name;			/* qualified, quoted */
 	List	   *streams;		/* of Oid, ascending: streams that it reads itself */

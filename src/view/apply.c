@@ -93,15 +93,30 @@ run_sessions(View *view, ViewPlan *plan, Delta *delta, QueryEnvironment *env, Ap
 	if (work.moved && sessions->gone)
 		result->changed += weir_run_plan_newest(weir_plan_by_index(plan, sessions->gone, plan->gone_plans, 0),
 												plan->text, env, None_Receiver);
+	if (work.nrows > 0 && sessions->keep)
+	{
+		weir_measure_part("rows kept for aggregates", false);
+		(void) weir_run_plan_newest(weir_plan_for_size(plan, sessions->keep, plan->keep_plans, work.nrows), plan->text, env, None_Receiver);
+	}
 	weir_measure_part("statement", true);
 	if (work.nrows > 0)
-		result->changed += weir_run_plan_newest(weir_plan_for_size(plan, plan->tree, plan->plans, work.nrows),
+		result->changed += weir_run_plan_newest(sessions->keep ? weir_plan_by_index(plan, plan->tree, plan->plans, work.nrows) :
+												weir_plan_for_size(plan, plan->tree, plan->plans, work.nrows),
 												plan->text, env, None_Receiver);
 	weir_measure_part("late rows", false);
 	if (work.nlate > 0 && plan->late)
 		result->late = weir_late_collect(view, delta->stream,
 										 weir_plan_for_size(plan, plan->late, plan->late_plans, work.nlate), env);
 	weir_session_free(&work);
+}
+
+/* Rows that no aggregate over a session needs any more. */
+static void
+free_rows(ViewPlan *plan)
+{
+	weir_measure_part("rows forgotten", false);
+	(void) weir_run_plan_newest(weir_plan_by_index(plan, plan->sessions->free, plan->free_plans, 0), plan->text,
+								create_queryEnv(), None_Receiver);
 }
 
 /* Closed sessions that no row can touch any more are forgotten, in steps of a gap. */
@@ -112,6 +127,8 @@ purge_sessions(ViewPlan *plan, TimestampTz until)
 		(plan->purged != DT_NOBEGIN && until - plan->purged < plan->sessions->rule.gap))
 		return;
 	weir_window_times.closing = until;
+	if (plan->sessions->free && !plan->sessions->rule.finals)
+		free_rows(plan);
 	(void) weir_run_plan_newest(weir_plan_by_index(plan, plan->sessions->purge, plan->purge_plans, 0), plan->text,
 								create_queryEnv(), None_Receiver);
 	plan->purged = until;
@@ -144,6 +161,8 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 		planned = weir_plan_by_index(plan, plan->close, plan->close_plans, 0);
 		result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, true) :
 			weir_run_plan_newest(planned, plan->text, env, None_Receiver);
+		if (plan->sessions->free)
+			free_rows(plan);
 		(void) weir_run_plan_newest(weir_plan_by_index(plan, plan->sessions->shadow, plan->shadow_plans, 0), plan->text,
 									env, None_Receiver);
 		purge_sessions(plan, result->times.closing);

@@ -4,13 +4,14 @@
  *
  * rewrite ⇒ arrival ⇒ aggregates. weir.first, weir.last and weir.list without an ORDER BY of their
  * own get one, by the hidden columns partition and offset, which are passed up to
- * their level. DISTINCT ON and row_number() get the same two behind their own columns, so
+ * their level. So does any aggregate over a session that needs its rows, behind its own. DISTINCT ON and row_number() get the same two behind their own columns, so
  * that of equal rows the first to arrive is picked, and goes on to be.
  * Batches follow each other as they come, so a partition's rows are taken in
  * the order of their offsets; how several partitions interleave is left to arrival.
  */
 #include "postgres.h"
 
+#include "catalog/pg_aggregate.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -21,6 +22,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "view/join.h"
+#include "view/session.h"
 #include "view/shape.h"
 
 /* Appends one hidden column to an aggregate's ORDER BY. */
@@ -38,6 +40,13 @@ order_by(Aggref *agg, Expr *column)
 	agg->aggorder = lappend(agg->aggorder, clause);
 }
 
+/* Over a session: may the order of rows show in the result? */
+static bool
+order_shows(Aggref *agg)
+{
+	return agg->aggkind == AGGKIND_NORMAL && agg->args != NIL && weir_session_by_rows(agg);
+}
+
 static bool
 order_walker(Node *node, Query *level)
 {
@@ -47,8 +56,8 @@ order_walker(Node *node, Query *level)
 	{
 		Aggref	   *agg = (Aggref *) node;
 
-		if (agg->agglevelsup == 0 && agg->aggorder == NIL && agg->aggdistinct == NIL &&
-			weir_aggregate_by_arrival(agg))
+		if (agg->agglevelsup == 0 && agg->aggdistinct == NIL &&
+			(weir_session_level(level) ? order_shows(agg) : agg->aggorder == NIL && weir_aggregate_by_arrival(agg)))
 		{
 			if (weir_join_find(level) != NIL)
 				ereport(ERROR,

@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 #include "utils/regproc.h"
 #include "view/distinct.h"
+#include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 
@@ -502,7 +503,7 @@ expression_walker(Node *node, ExpressionCheck *check)
 void
 weir_check_query(Query *query, const char *name, bool final, CheckMode mode)
 {
-	ExpressionCheck check = {name, NIL, mode != CHECK_MERGES};
+	ExpressionCheck check = {name, NIL, mode != CHECK_MERGES || weir_session_level(query)};
 	Node	   *having = query->havingQual;
 
 	if (!weir_query_has_stream((Node *) query))

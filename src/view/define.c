@@ -280,6 +280,20 @@ create_state_table(ViewShape *shape, ObjectAddress result, Oid owner, RingPlan *
 	return address.objectId;
 }
 
+/* The same of a view over sessions: what aggregates that do not merge need of each row. */
+static Oid
+create_session_rows(ViewShape *shape, ObjectAddress result, Oid owner)
+{
+	Storage		storage = {NIL};
+	ObjectAddress address = create_table(own_name("values", result.objectId),
+										 column_definitions(weir_session_kept_targets(shape), NIL), &storage, owner, NULL, 0);
+
+	depend_internally(address, result);
+	(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(address.objectId), weir_session_kept_index());
+	protect_rows(address.objectId);
+	return address.objectId;
+}
+
 /* weir.values_N, with its unique index; names: of the view's columns. */
 static Oid
 create_values_table(ViewShape *shape, List *names, ObjectAddress result, Oid owner, RingPlan *ring)
@@ -291,6 +305,8 @@ create_values_table(ViewShape *shape, List *names, ObjectAddress result, Oid own
 	int			column = 0;
 	ListCell   *lc;
 
+	if (shape->session && shape->session->by_rows)
+		return create_session_rows(shape, result, owner);
 	if (shape->distinct == NULL)
 		return InvalidOid;
 	targets = weir_distinct_targets(shape);

@@ -120,6 +120,20 @@ statement_text(Query *query)
 	return text;
 }
 
+static void
+append_sessions(StringInfo buf, View *view, ViewShape *shape)
+{
+	if (shape->session->by_rows)
+		appendStringInfo(buf, "rows kept: %s, one for each row that is in a session%s\ncost: %s\n", weir_relation_name(view->values_relid),
+						 shape->finals ? ", until it closes" : view->keep ? ", until weir.keep of the view removes the session" : "",
+						 shape->finals ? "per batch, its rows; when a session closes, all its rows, found by key and time" :
+						 "per batch, its rows, and all rows of the sessions that they touch, found by key and time");
+	appendStringInfo(buf, "sessions: rows of a key at most %s apart; looked up by key and time, merged where they meet\nrows:\n%s\n",
+					 weir_session_gap(shape), statement_text(shape->session->source));
+	if (shape->session->by_rows)
+		appendStringInfo(buf, "rows to keep:\n%s\n", statement_text(weir_session_keep_statement(shape)));
+}
+
 /* weir.explain(view regclass, live boolean) */
 Datum
 weir_explain(PG_FUNCTION_ARGS)
@@ -154,8 +168,7 @@ weir_explain(PG_FUNCTION_ARGS)
 	if (shape->joins_table)
 		appendStringInfoString(&buf, "tables: read as they are when a batch is processed\n");
 	if (shape->session)
-		appendStringInfo(&buf, "sessions: rows of a key at most %s apart; looked up by key and time, merged where they meet\nrows:\n%s\n",
-						 weir_session_gap(shape), statement_text(shape->session->source));
+		append_sessions(&buf, view, shape);
 	if (weir_view_passes(view))
 	{
 		char	   *obstacle = weir_pass_obstacle(view, list_length(shape->query->targetList));

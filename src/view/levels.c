@@ -16,6 +16,7 @@
 #include "utils/lsyscache.h"
 #include "view/join.h"
 #include "view/recompute.h"
+#include "view/session.h"
 #include "view/shape.h"
 
 /* --- is it such a query? ------------------------------------------------------ */
@@ -59,8 +60,9 @@ not_linear_below(Query *query)
 	return query_tree_walker(query, not_linear_walker, NULL, 0);
 }
 
-static const char *
-describe_aggregate(Aggref *agg)
+/* weir_describe_aggregate: the call as messages show it */
+const char *
+weir_describe_aggregate(Aggref *agg)
 {
 	const char *name = get_func_name(agg->aggfnoid);
 
@@ -80,7 +82,7 @@ mergeable_walker(Node *node, const char **why)
 	{
 		if (weir_aggregate_merges((Aggref *) node))
 			return false;
-		*why = describe_aggregate((Aggref *) node);
+		*why = weir_describe_aggregate((Aggref *) node);
 		return true;
 	}
 	return expression_tree_walker(node, mergeable_walker, why);
@@ -101,7 +103,7 @@ static bool
 must_recompute(Query *query)
 {
 	return query->groupingSets || query->hasWindowFuncs || query->distinctClause ||
-		weir_unmergeable_aggregate(query) != NULL || not_linear_below(query);
+		(!weir_session_level(query) && weir_unmergeable_aggregate(query) != NULL) || not_linear_below(query);
 }
 
 /* --- one tree of sub-selects ---------------------------------------------------- */

@@ -199,6 +199,8 @@ rewrite_sessions(View *view, SessionStatements *sessions)
 	sessions->gone = single_statement(view, sessions->gone);
 	sessions->shadow = single_statement(view, sessions->shadow);
 	sessions->purge = single_statement(view, sessions->purge);
+	sessions->keep = single_statement(view, sessions->keep);
+	sessions->free = single_statement(view, sessions->free);
 }
 
 static SessionStatements *
@@ -212,6 +214,8 @@ copy_sessions(SessionStatements *from)
 	sessions->gone = copyObject(from->gone);
 	sessions->shadow = copyObject(from->shadow);
 	sessions->purge = copyObject(from->purge);
+	sessions->keep = copyObject(from->keep);
+	sessions->free = copyObject(from->free);
 	return sessions;
 }
 
@@ -281,6 +285,7 @@ build_plan(View *view)
 	{
 		plan->sessions = copy_sessions(statements.sessions);
 		(void) lock_walker((Node *) plan->sessions->source, plan);
+		(void) lock_walker((Node *) plan->sessions->keep, plan);
 	}
 	add_lock(plan, view->query_relid, AccessShareLock);
 	foreach(lc, plan->streams)

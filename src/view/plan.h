@@ -48,6 +48,8 @@ typedef struct ViewPlan
 	PlannedStmt *gone_plans[PLAN_SIZES];
 	PlannedStmt *shadow_plans[PLAN_SIZES];
 	PlannedStmt *purge_plans[PLAN_SIZES];
+	PlannedStmt *keep_plans[PLAN_SIZES];
+	PlannedStmt *free_plans[PLAN_SIZES];
 	TimestampTz purged;			/* closed sessions were forgotten up to there */
 	List	   *locks;			/* of RelationLock */
 	List	   *relids;			/* of Oid: relations whose change makes it invalid */

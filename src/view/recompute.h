@@ -56,6 +56,7 @@ extern Query *weir_recompute_wrap(Query *query);
 extern Query *weir_recompute_stream_part(Query *level, int *rtindex);
 extern void weir_recompute_levels(ViewShape *shape);
 extern const char *weir_unmergeable_aggregate(Query *query);
+extern const char *weir_describe_aggregate(Aggref *agg);
 
 /* recompute_key.c */
 extern void weir_recompute_keys(ViewShape *shape);

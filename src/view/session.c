@@ -12,8 +12,8 @@
  * A session's key is (group keys, window_start). window_end grows; it is no key but max() of what
  * the rows were given, whether GROUP BY names it or not.
  *
- * Sessions merge, so what is computed of them must merge, in any order: weir.first() and
- * its kin, which go by arrival, and aggregates without a combine function are refused.
+ * Sessions merge, so what is computed of them must merge, in any order. Aggregates that do not
+ * are computed anew for touched sessions, from what the view keeps of their rows (session_rows.c).
  */
 #include "postgres.h"
 
@@ -107,6 +107,13 @@ argument(FuncExpr *call, int n)
 		i++;
 	}
 	elog(ERROR, "session() has no argument %d", n);
+}
+
+/* weir_session_level: does a level's FROM call session()? */
+bool
+weir_session_level(Query *query)
+{
+	return session_item(query) != 0;
 }
 
 static FuncExpr *
@@ -232,28 +239,6 @@ check_groups(Query *query, int rtindex, const char *name)
 	query->groupClause = groups;
 }
 
-static bool
-order_walker(Node *node, const char *name)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-	{
-		Aggref	   *agg = (Aggref *) node;
-
-		if (agg->aggdistinct)
-			weir_refuse(name, psprintf("%s(DISTINCT ...): the values of two sessions that merge would have to be counted again.",
-									   get_func_name(agg->aggfnoid)),
-						"Group by the value, too, in a view of its own, and count where it is read.");
-		if (weir_aggregate_by_arrival(agg) || agg->aggfnoid == F_STRING_AGG_TEXT_TEXT ||
-			agg->aggfnoid == F_STRING_AGG_BYTEA_BYTEA)
-			weir_refuse(name, psprintf("%s(...) goes by the order of rows, and two sessions that merge do not tell whose rows came first.",
-									   get_func_name(agg->aggfnoid)),
-						"Use min() and max(), or weir.top() of a column that tells the order.");
-	}
-	return expression_tree_walker(node, order_walker, (void *) name);
-}
-
 /*
  * weir_session_prepare tells whether an expanded definition calls session(). If so it checks, raises 0A000,
  * and takes window_end out of GROUP BY, in place.
@@ -280,8 +265,6 @@ weir_session_prepare(Query *query, const char *name)
 	if (uses_session((Node *) query->targetList, rtindex, true) || uses_session(query->havingQual, rtindex, true))
 		weir_refuse(name, "An aggregate reads window_start or window_end of session(): they change while the session goes on.",
 					"Compute with them outside of the aggregate.");
-	(void) order_walker((Node *) query->targetList, name);
-	(void) order_walker(query->havingQual, name);
 	return true;
 }
 
@@ -301,8 +284,8 @@ weir_session_refuse_tables(Query *query, const char *name)
 void
 weir_session_refuse_merging(const char *name)
 {
-	weir_refuse(name, "Sessions merge, and an aggregate, DISTINCT, OVER or a nested GROUP BY of the query does not.",
-				"Use aggregates that can be merged (count, sum, avg, min, max, stddev, weir.top ...), and the rest where the view is read.");
+	weir_refuse(name, "Sessions merge, and DISTINCT, OVER or a nested GROUP BY of the query does not.",
+				"Put it where the view is read, or into a second continuous view over this one.");
 }
 
 /* --- cutting it in two ------------------------------------------------------------------ */
@@ -474,6 +457,24 @@ sort_by_key(Query *source, TargetEntry *key)
 	sort_by(source, key);
 }
 
+/* Whole rows of a stream have hidden columns by now. */
+static bool
+whole_row_walker(Node *node, Split *split)
+{
+	Var		   *var = (Var *) node;
+	RangeTblEntry *rte;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Var) || var->varattno != InvalidAttrNumber || var->varlevelsup != 0)
+		return expression_tree_walker(node, whole_row_walker, split);
+	rte = rt_fetch(var->varno, split->shape->query->rtable);
+	if (rte->rtekind != RTE_RELATION)
+		weir_refuse(split->shape->name, psprintf("The whole row of \"%s\" is used as a value, beside session().", rte->eref->aliasname),
+					psprintf("Name the columns: ROW(%s.a, %s.b), or to_jsonb() of a row of them.", rte->eref->aliasname, rte->eref->aliasname));
+	return false;
+}
+
 /* The first half: which rows make sessions. */
 static Query *
 make_source(Split *split, SessionShape *session, LateRule *rule)
@@ -615,6 +616,7 @@ weir_session_split(ViewShape *shape, LateRule *rule)
 	having = split_mutator(query->havingQual, &split);
 	shape->hidden_keys = (List *) split_mutator((Node *) shape->hidden_keys, &split);
 	shape->session = session;
+	(void) whole_row_walker((Node *) split.columns, &split);
 	session->source = make_source(&split, session, rule);
 	shape->query = make_query(&split, targets, having, session->source);
 	if (session->rule.judged)
@@ -652,4 +654,6 @@ weir_session_finish(ViewShape *shape)
 		}
 	}
 	rule->state_end = shape->end_column;
+	if (shape->session->by_rows)
+		shape->why = psprintf("%s; %s does not merge: it is computed from the session's rows, which the view keeps", shape->why, shape->session->why);
 }

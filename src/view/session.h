@@ -13,6 +13,7 @@
 #include "storage/itemptr.h"
 #include "utils/tuplestore.h"
 #include "view/shape.h"
+#include "view/states.h"
 
 /* Ephemeral relations of the statements. */
 #define WEIR_SESSION_ROWS	"weir_session_rows"	/* rows with the sessions they are in */
@@ -52,6 +53,9 @@ typedef struct SessionShape
 	Oid			time_type;		/* timestamptz or timestamp */
 	bool		event_time;		/* the time is the stream's event time */
 	AttrNumber *shown;			/* of each column of the select list: 1 window_start, 2 window_end, 0 neither */
+	List	   *by_rows;		/* of Aggref: those that do not merge (session_rows.c), over what is kept */
+	List	   *kept;			/* of Expr over weir_session_rows: what is kept of each row for them */
+	const char *why;			/* the first of them, as messages show it */
 } SessionShape;
 
 /* Statements of a view over sessions, besides those that all have. */
@@ -63,6 +67,8 @@ typedef struct SessionStatements
 	Query	   *gone;			/* deletes result rows of moved sessions; NULL: finals */
 	Query	   *shadow;			/* finals: forgets closed sessions behind those that close now */
 	Query	   *purge;			/* forgets closed sessions that no row can touch any more */
+	Query	   *keep;			/* keeps rows for aggregates that do not merge; NULL: there are none */
+	Query	   *free;			/* and forgets those of sessions that are closed, or about to be forgotten */
 } SessionStatements;
 
 /* session.c */
@@ -74,13 +80,26 @@ extern void weir_session_split(ViewShape *shape, LateRule *rule);
 extern void weir_session_finish(ViewShape *shape);
 extern bool weir_session_origin(ViewShape *shape, TargetEntry *tle, ColumnOrigin *origin);
 
+extern bool weir_session_level(Query *query);
+
 /* session_statement.c */
 extern Query *weir_session_scan(char *name, List *targets);
 extern Expr *weir_session_end(ViewShape *shape);
 extern Query *weir_session_late_query(ViewShape *shape);
 extern char *weir_session_gap(ViewShape *shape);
+extern char *weir_session_state_column(Oid state, const char *alias, int column);
 extern SessionStatements *weir_session_statements(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_session_close_statement(ViewShape *shape, Oid result, Oid state);
+
+/* session_rows.c: aggregates that do not merge */
+extern bool weir_session_by_rows(Aggref *agg);
+extern Expr *weir_session_result(ShapeContext *context, Aggref *agg);
+extern void weir_session_add_rows(ViewShape *shape, Query *final);
+extern List *weir_session_kept_targets(ViewShape *shape);
+extern char *weir_session_kept_index(void);
+extern Query *weir_session_keep_statement(ViewShape *shape);
+extern Query *weir_session_final(ViewShape *shape);
+extern Query *weir_session_free_statement(ViewShape *shape, Oid state, const char *condition);
 
 /* session_assign.c: sessions of one key */
 typedef struct Session

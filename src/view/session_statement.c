@@ -156,8 +156,8 @@ limit_text(SessionShape *session, const char *function)
 					"pg_catalog.timezone('UTC'::pg_catalog.text, weir.%s())", function);
 }
 
-static char *
-state_column(Oid state, const char *alias, int column)
+char *
+weir_session_state_column(Oid state, const char *alias, int column)
 {
 	return psprintf("%s.%s", alias, quote_identifier(get_attname(state, column, false)));
 }
@@ -168,30 +168,48 @@ shadow_statement(ViewShape *shape, Oid state)
 {
 	SessionRule *rule = &shape->session->rule;
 	char	   *table = weir_relation_name(state);
-	char	   *end = state_column(state, "n", rule->state_end);
+	char	   *end = weir_session_state_column(state, "n", rule->state_end);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "DELETE FROM %s AS t USING %s AS n WHERE %s OPERATOR(pg_catalog.>=) %s AND %s OPERATOR(pg_catalog.<) %s"
 					 " AND %s OPERATOR(pg_catalog.<) %s", table, table,
 					 end, limit_text(shape->session, "closed_until"), end, limit_text(shape->session, "closing_until"),
-					 state_column(state, "t", rule->state_start), state_column(state, "n", rule->state_start));
+					 weir_session_state_column(state, "t", rule->state_start), weir_session_state_column(state, "n", rule->state_start));
 	for (int i = 0; i < rule->nkeys; i++)
-		appendStringInfo(&buf, " AND %s", weir_match_text(state_column(state, "t", rule->state_keys[i]),
-														  state_column(state, "n", rule->state_keys[i]),
+		appendStringInfo(&buf, " AND %s", weir_match_text(weir_session_state_column(state, "t", rule->state_keys[i]),
+														  weir_session_state_column(state, "n", rule->state_keys[i]),
 														  get_atttype(state, rule->state_keys[i]), false));
 	return weir_statement_parse(buf.data);
+}
+
+/* Which sessions no row can touch any more. */
+static char *
+forgotten_text(ViewShape *shape, Oid state)
+{
+	SessionRule *rule = &shape->session->rule;
+
+	return psprintf("%s OPERATOR(pg_catalog.<) (%s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
+					weir_session_state_column(state, "t", rule->state_end), limit_text(shape->session, "closing_until"),
+					rule->gap + weir_session_memory(rule->gap));
 }
 
 static Query *
 purge_statement(ViewShape *shape, Oid state)
 {
-	SessionRule *rule = &shape->session->rule;
+	return weir_statement_parse(psprintf("DELETE FROM %s AS t WHERE %s", weir_relation_name(state), forgotten_text(shape, state)));
+}
 
-	return weir_statement_parse(psprintf("DELETE FROM %s AS t WHERE %s OPERATOR(pg_catalog.<)"
-										 " (%s OPERATOR(pg_catalog.-) '" INT64_FORMAT " microseconds'::pg_catalog.interval)",
-										 weir_relation_name(state), state_column(state, "t", rule->state_end),
-										 limit_text(shape->session, "closing_until"), rule->gap + weir_session_memory(rule->gap)));
+/* Rows kept for aggregates go when their session closes; if none closes, with its states. */
+static Query *
+free_statement(ViewShape *shape, Oid state)
+{
+	char	   *end = weir_session_state_column(state, "t", shape->end_column);
+
+	return weir_session_free_statement(shape, state, shape->finals ?
+									   psprintf("%s OPERATOR(pg_catalog.>=) %s AND %s OPERATOR(pg_catalog.<) %s",
+												end, limit_text(shape->session, "closed_until"), end, limit_text(shape->session, "closing_until")) :
+									   forgotten_text(shape, state));
 }
 
 /* prefix.c1, prefix.c2 ... for the first columns of a table */
@@ -211,7 +229,7 @@ Query *
 weir_session_close_statement(ViewShape *shape, Oid result, Oid state)
 {
 	int			ncolumns = list_length(shape->query->targetList);
-	char	   *end = state_column(state, "t", shape->end_column);
+	char	   *end = weir_session_state_column(state, "t", shape->end_column);
 	StringInfoData buf;
 	Query	   *query;
 
@@ -227,7 +245,7 @@ weir_session_close_statement(ViewShape *shape, Oid result, Oid state)
 					 weir_statement_placeholder(list_copy_head(shape->final->targetList, ncolumns)),
 					 numbered_columns(WEIR_FINAL, ncolumns));
 	query = weir_statement_parse(buf.data);
-	weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+	weir_statement_splice(query, WEIR_FINAL, weir_session_final(shape));
 	linitial_node(CommonTableExpr, query->cteList)->cterefcount = 1;	/* spliced in, the parser has not seen it */
 	return query;
 }
@@ -243,6 +261,11 @@ weir_session_statements(ViewShape *shape, Oid result, Oid state)
 	statements->gone = shape->finals ? NULL : gone_statement(shape, result);
 	statements->shadow = shape->finals ? shadow_statement(shape, state) : NULL;
 	statements->purge = purge_statement(shape, state);
+	if (shape->session->by_rows)
+	{
+		statements->keep = weir_session_keep_statement(shape);
+		statements->free = free_statement(shape, state);
+	}
 	return statements;
 }
 

@@ -129,6 +129,8 @@ make_final_query(ViewShape *shape, List *targets)
 	query->targetList = targets;
 	foreach(lc, targets)
 		((TargetEntry *) lfirst(lc))->ressortgroupref = 0;
+	if (shape->session && shape->session->by_rows)
+		weir_session_add_rows(shape, query);
 	return query;
 }
 

@@ -628,7 +628,7 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 	else
 		weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
-		weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
+		weir_statement_splice(query, WEIR_FINAL, weir_session_final(shape));
 	if (shape->retracts)
 		weir_retract_splice(shape, query);
 	return query;
@@ -695,7 +695,8 @@ weir_view_statements(View *view, ViewStatements *statements)
 
 	weir_view_scope_pin();
 	shape = weir_view_shape(view);
-	if ((!shape->in_place && !OidIsValid(view->state_relid)) || (shape->distinct && !OidIsValid(view->values_relid)))
+	if ((!shape->in_place && !OidIsValid(view->state_relid)) ||
+		((shape->distinct || (shape->session && shape->session->by_rows)) && !OidIsValid(view->values_relid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view %s has no table for its states", view->name),

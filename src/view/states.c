@@ -24,6 +24,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "view/session.h"
 #include "view/states.h"
 
 /* Number of the state column that holds this partial, added if there is none yet; counted from 0. */
@@ -256,6 +257,8 @@ final_aggregate(ShapeContext *context, Aggref *agg)
 		IncrementVarSublevelsUp((Node *) plain, -context->sublevels_up, context->sublevels_up);
 		plain->agglevelsup = 0;
 	}
+	if (context->shape->session && weir_session_by_rows(plain))
+		return weir_session_result(context, plain);
 	if (context->shape->retracts)
 		return weir_retract_result(context, plain);
 	if (weir_aggregate_in_place(plain, &merge))
