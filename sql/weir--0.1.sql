@@ -46,6 +46,7 @@ CREATE TABLE weir.stream_def (
   rows           regclass NOT NULL,         -- parent of the segments, has the hidden columns
   server         name,                      -- NULL: fed by INSERT only
   topics         text[] NOT NULL DEFAULT '{}',
+  topics_seen    text[] NOT NULL DEFAULT '{}', -- all that it ever had: kept rows know a topic by its place here
   format         text NOT NULL,
   mode           text NOT NULL,
   start          text NOT NULL,
@@ -187,6 +188,7 @@ COMMENT ON TABLE weir.dead_letter IS 'internal: messages that could not be appli
 CREATE TABLE weir.late_row (
   stream       regclass NOT NULL,
   view         regclass NOT NULL,
+  topic        text,
   partition    integer,
   "offset"     bigint,
   event_time   timestamptz,
@@ -838,7 +840,7 @@ CREATE VIEW weir.dead_letters WITH (security_barrier) AS
 COMMENT ON VIEW weir.dead_letters IS 'messages that could not be decoded (view is NULL) or not be applied to a view; weir.retry() applies them again; visible to the stream''s owner';
 
 CREATE VIEW weir.late_rows WITH (security_barrier) AS
-  SELECT l.stream, l.view, l.partition, l."offset", l.event_time, l.window_start, l.reason, l.record, l.seen_at
+  SELECT l.stream, l.view, l.topic, l.partition, l."offset", l.event_time, l.window_start, l.reason, l.record, l.seen_at
     FROM weir.late_row l
     JOIN pg_catalog.pg_class c ON c.oid = l.stream
    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');

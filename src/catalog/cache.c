@@ -188,11 +188,21 @@ next_array(RowReader *row, Oid elemtype, int16 len, bool byval, char align, int 
 	return elems;
 }
 
+static char **
+next_texts(RowReader *row, int *n)
+{
+	Datum	   *elems = next_array(row, TEXTOID, -1, false, TYPALIGN_INT, n);
+	char	  **texts = palloc0(sizeof(char *) * (*n + 1));
+
+	for (int i = 0; i < *n; i++)
+		texts[i] = TextDatumGetCString(elems[i]);
+	return texts;
+}
+
 static Stream *
 read_stream(RowReader *row)
 {
 	Stream	   *stream = palloc0(sizeof(Stream));
-	Datum	   *topics;
 	char	   *word;
 
 	stream->relid = next_oid(row);
@@ -200,10 +210,8 @@ read_stream(RowReader *row)
 	stream->owner = next_oid(row);
 	stream->logged = next_bool(row);
 	stream->server = next_string(row);
-	topics = next_array(row, TEXTOID, -1, false, TYPALIGN_INT, &stream->ntopics);
-	stream->topics = palloc0(sizeof(char *) * (stream->ntopics + 1));
-	for (int i = 0; i < stream->ntopics; i++)
-		stream->topics[i] = TextDatumGetCString(topics[i]);
+	stream->topics = next_texts(row, &stream->ntopics);
+	stream->topics_seen = next_texts(row, &stream->nseen);
 	word = next_string(row);
 	stream->format = strcmp(word, "text") == 0 ? STREAM_FORMAT_TEXT : STREAM_FORMAT_JSON;
 	stream->start = next_string(row);
@@ -362,7 +370,7 @@ load_cache(void)
 	weir_catalog_open(&scope);
 	PushActiveSnapshot(GetLatestSnapshot());
 	new_cache->streams =
-		read_all("SELECT s.stream, s.rows, c.relowner, c.relpersistence = 'p', s.server, s.topics,"
+		read_all("SELECT s.stream, s.rows, c.relowner, c.relpersistence = 'p', s.server, s.topics, s.topics_seen,"
 				 " s.format, s.start, s.event_time, s.time_unit, s.lateness, s.idle_timeout,"
 				 " s.max_clock_skew, s.late = 'keep', s.keep, s.isolation = 'read_committed',"
 				 " s.paused, s.error"

@@ -31,6 +31,8 @@ typedef struct Stream
 	char	   *server;			/* NULL: fed by INSERT only */
 	int			ntopics;
 	char	  **topics;
+	int			nseen;			/* topics that it has, or has had: places that number partitions (topic_number.c) */
+	char	  **topics_seen;
 	StreamFormat format;
 	char	   *start;			/* 'earliest', 'latest' or a timestamptz as text */
 	char	   *event_time;		/* column name, or NULL: the message's timestamp */
@@ -78,6 +80,25 @@ extern Stream *weir_stream_require(Oid relid);
 
 /* All streams of this database, as List of Oid, ordered by OID. */
 extern List *weir_stream_oids(void);
+
+/* Partitions of one topic in the numbers of weir_topic_number. */
+#define WEIR_TOPIC_PARTITION_BITS	20
+
+/*
+ * weir_topic_number: the number by which a row of a delta knows its topic and partition (WEIR_COL_PARTITION).
+ * False: the stream never had the topic. Raises 54000 for a partition beyond what can be numbered.
+ */
+extern bool weir_topic_number(const Stream *stream, const char *topic, int32 partition, int32 *number);
+
+/* The same in SQL: d is a row of weir.stream_def, p has topic and partition. */
+#define WEIR_TOPIC_NUMBER_SQL \
+	"(((array_position(d.topics_seen, p.topic) - 1) << " CppAsString2(WEIR_TOPIC_PARTITION_BITS) ") + p.partition)"
+
+/* And back: the topic, NULL for INSERTed rows, and its partition. */
+extern const char *weir_topic_of_number(const Stream *stream, int32 number, int32 *partition);
+
+/* Raises 54000 if a stream cannot have had so many topics. */
+extern void weir_topic_check_count(int n);
 
 /* Marks a stream as failed (message) or as well again (NULL); own catalog write in this transaction. */
 extern void weir_stream_set_error(Oid relid, const char *message);

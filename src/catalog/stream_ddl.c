@@ -257,11 +257,13 @@ write_options(Oid relid, Oid rows, const StreamOptions *options)
 	values[14] = CStringGetTextDatum(options->isolation);
 
 	sql = OidIsValid(rows) ?
-		"INSERT INTO weir.stream_def (stream, rows, server, topics, format, mode, start,"
+		"INSERT INTO weir.stream_def (stream, rows, server, topics, topics_seen, format, mode, start,"
 		" event_time, time_unit, lateness, idle_timeout, max_clock_skew, late, keep, isolation)"
-		" SELECT $1, $2, $3::name, $4, $5, $6, $7, $8::name, $9, $10, $11, $12, $13, $14, $15"
+		" SELECT $1, $2, $3::name, $4, $4, $5, $6, $7, $8::name, $9, $10, $11, $12, $13, $14, $15"
 		" WHERE $16 IS NOT NULL" :
-		"UPDATE weir.stream_def SET server = $3::name, topics = $4, format = $5, mode = $6, start = $7,"
+		"UPDATE weir.stream_def SET server = $3::name, topics = $4,"
+		" topics_seen = topics_seen || ARRAY(SELECT t FROM pg_catalog.unnest($4) WITH ORDINALITY u(t, n)"
+		"  WHERE t <> ALL (topics_seen) ORDER BY n), format = $5, mode = $6, start = $7,"
 		" event_time = $8::name, time_unit = $9, lateness = $10, idle_timeout = $11,"
 		" max_clock_skew = $12, late = $13, keep = $14, isolation = $15"
 		" WHERE stream = $1 AND $2 IS NOT NULL AND $16 IS NOT NULL";
@@ -290,6 +292,7 @@ weir_stream_create(Oid relid, List *defs)
 		serverid = check_server(options.server);
 
 	rows = weir_segments_create_parent(relid, weir_span_is_positive(options.keep));
+	weir_topic_check_count(list_length(options.topics));
 	write_options(relid, rows, &options);
 	create_trigger(relid, "weir_insert", TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT, "stream_insert");
 	create_trigger(relid, "weir_refuse_update", TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_UPDATE,
@@ -347,6 +350,31 @@ is_shorter(const Interval *a, const Interval *b)
 	return DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(a), IntervalPGetDatum(b)));
 }
 
+/* A view that has not caught up would wait for ever for what nobody reads any more. */
+static void
+check_dropped_topics(const Stream *stream, const StreamOptions *options)
+{
+	CatalogScope scope;
+
+	weir_catalog_open(&scope);
+	for (int i = 0; i < stream->ntopics; i++)
+	{
+		ListCell   *lc;
+		bool		stays = false;
+
+		foreach(lc, options->topics)
+			stays |= strcmp(lfirst(lc), stream->topics[i]) == 0;
+		if (!stays && weir_catalog_exec("SELECT view::text FROM weir.view_position WHERE stream = %u AND topic = %s LIMIT 1",
+										stream->relid, quote_literal_cstr(stream->topics[i])) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" cannot be taken out of stream %s now", stream->topics[i], stream->name),
+					 errdetail("View %s has not read it to where the stream stands.", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+					 errhint("weir.resume the view, and wait with weir.wait().")));
+	}
+	weir_catalog_close(&scope);
+}
+
 void
 weir_stream_alter(Oid relid, List *defs, bool reset)
 {
@@ -365,10 +393,12 @@ weir_stream_alter(Oid relid, List *defs, bool reset)
 		depend_on_server(relid, check_server(options.server));
 	else
 		depend_on_server(relid, InvalidOid);
+	check_dropped_topics(stream, &options);
 	weir_close_prepare(list_make1_oid(relid), options.lateness != NULL);
 	write_options(relid, InvalidOid, &options);
 	CommandCounterIncrement();
 	weir_cache_forget();
+	weir_topic_check_count(weir_stream_require(relid)->nseen);
 	weir_view_check_stream(relid);
 	if (is_shorter(options.keep, stream->keep))
 	{

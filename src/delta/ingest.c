@@ -202,6 +202,18 @@ partition_of(IngestTarget *target, const WeirMessage *msg)
 		 msg->partition, msg->topic);
 }
 
+static void
+number_partitions(Stream *stream, IngestTarget *target)
+{
+	for (int i = 0; i < target->npartitions; i++)
+	{
+		BatchPartition *part = &target->partitions[i];
+
+		if (!weir_topic_number(stream, part->topic, part->partition, &part->number))
+			elog(ERROR, "stream %s has no topic \"%s\"", stream->name, part->topic);
+	}
+}
+
 /*
  * bad_message remembers a message that cannot become a row. It is written
  * when no subtransaction of decoding can roll it back any more.
@@ -273,7 +285,7 @@ finish_row(Batch *batch, const WeirMessage *msg, int event_column, TimestampTz l
 		return false;
 	}
 	part->stream_time = Max(part->stream_time, event_time);
-	values[hidden] = Int32GetDatum(msg->partition);
+	values[hidden] = Int32GetDatum(part->number);
 	values[hidden + 1] = Int64GetDatum(msg->offset);
 	values[hidden + 2] = TimestampTzGetDatum(event_time);
 	values[hidden + 3] = TimestampTzGetDatum(part->stream_time);
@@ -735,6 +747,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 	state.isnull = palloc0(sizeof(bool) * batch.delta->desc->natts);
 	state.event_column = weir_delta_column(rel, stream->event_attnum);
 	state.latest = latest_event_time(stream);
+	number_partitions(stream, target);
 
 	decode_batch(&batch, &state, nmsgs);
 	write_bad_messages(&batch);
@@ -760,7 +773,7 @@ weir_ingest_messages(Stream *stream, const WeirMessage *msgs, int nmsgs,
 void
 weir_ingest_inserted(Stream *stream, Delta *delta)
 {
-	BatchPartition inserts = {WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,.stream_time = DT_NOBEGIN};
+	BatchPartition inserts = {.topic = WEIR_INSERT_TOPIC,.partition = WEIR_INSERT_PARTITION,.stream_time = DT_NOBEGIN};
 	ListCell   *lc;
 
 	weir_segments_keep(stream, delta, false);

@@ -15,6 +15,7 @@ typedef struct BatchPartition
 {
 	const char *topic;
 	int32		partition;
+	int32		number;			/* weir_ingest_messages sets it: what the rows know topic and partition by */
 	int64		first_offset;	/* position before the batch: next offset to read then */
 	TimestampTz stream_time;	/* in: before the batch (DT_NOBEGIN if none); out: after it */
 	int64		bad;			/* out: dead letters of the decode step, of this partition */

@@ -9,9 +9,6 @@
  * written only for deltas that hold such rows, grows while nothing changes, and goes when its rows are no longer kept.
  *
  * For verify the kept rows are given the stream time that would have made them late: what was closed, and the lateness.
- *
- * Kept rows of several topics are not told apart, so for such streams nothing is
- * written, and verify says that it cannot know.
  */
 #include "view/close.h"
 
@@ -127,7 +124,7 @@ weir_behind_note(View *view, Delta *delta, TimestampTz closed)
 	TimestampTz over = over_at(view, stream, closed);
 	ListCell   *lc;
 
-	if (closed == DT_NOBEGIN || delta->least_seen >= over || !stream->keeps_rows || stream->ntopics > 1)
+	if (closed == DT_NOBEGIN || delta->least_seen >= over || !stream->keeps_rows)
 		return;
 	foreach(lc, find_ranges(delta, over, closed))
 		save_range(view, stream, lfirst(lc));

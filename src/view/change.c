@@ -83,7 +83,6 @@ is_global(ViewShape *shape)
  * weir_view_start_now notes where the streams are: what is kept from before
  * does not belong to the view (WITH NO DATA), and weir.verify leaves it out. The caller
  * holds the streams locked, so a block of arrival numbers drawn now is below all to come.
- * '?' for a stream of several topics: its kept rows do not tell them apart.
  */
 void
 weir_view_start_now(View *view)
@@ -109,11 +108,10 @@ weir_view_start_now(View *view)
 	}
 	weir_catalog_open(&scope);
 	(void) weir_catalog_exec("UPDATE weir.view_def v SET since = (SELECT array_agg("
-							 " CASE WHEN cardinality(d.topics) > 1 THEN '?' ELSE"
 							 " format('CASE " WEIR_COL_PARTITION " WHEN -1 THEN " WEIR_COL_OFFSET " >= %%s%%s ELSE true END',"
 							 "  nextval('weir.arrival') << %d,"
-							 "  (SELECT string_agg(format(' WHEN %%s THEN " WEIR_COL_OFFSET " >= %%s', p.partition, p.next_offset), '')"
-							 "   FROM weir.position p WHERE p.stream = d.stream AND p.partition >= 0)) END ORDER BY n)"
+							 "  (SELECT string_agg(format(' WHEN %%s THEN " WEIR_COL_OFFSET " >= %%s', " WEIR_TOPIC_NUMBER_SQL ", p.next_offset), '')"
+							 "   FROM weir.position p WHERE p.stream = d.stream AND p.partition >= 0)) ORDER BY n)"
 							 " FROM unnest(v.streams) WITH ORDINALITY u(s, n) JOIN weir.stream_def d ON d.stream = u.s)"
 							 " WHERE view = %u", WEIR_ARRIVAL_BLOCK_BITS, view->relid);
 	weir_catalog_close(&scope);
@@ -181,8 +179,8 @@ forget_letters(View *view, TimestampTz from)
 		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
 
 		if (weir_catalog_exec("SELECT FROM weir.dead_letter WHERE view = %u AND stream = %u LIMIT 1", view->relid, stream->relid) > 0)
-			(void) weir_catalog_exec("DELETE FROM weir.dead_letter d USING %s r WHERE d.view = %u AND d.stream = %u"
-									 " AND d.partition = r." WEIR_COL_PARTITION " AND d.\"offset\" = r." WEIR_COL_OFFSET
+			(void) weir_catalog_exec("DELETE FROM weir.dead_letter p USING weir.stream_def d, %s r WHERE p.view = %u AND p.stream = %u AND d.stream = p.stream"
+									 " AND " WEIR_TOPIC_NUMBER_SQL " = r." WEIR_COL_PARTITION " AND p.\"offset\" = r." WEIR_COL_OFFSET
 									 " AND r." WEIR_COL_EVENT_TIME " >= %s::timestamptz",
 									 weir_relation_name(stream->rows_relid), view->relid, stream->relid, weir_time_literal(from));
 	}

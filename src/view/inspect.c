@@ -287,12 +287,6 @@ weir_view_since(View *view, Oid stream)
 		result = value ? MemoryContextStrdup(cxt, value) : NULL;
 	}
 	weir_catalog_close(&scope);
-	if (result && strcmp(result, "?") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("kept rows cannot tell what continuous view %s should hold", view->name),
-				 errdetail("It began WITH NO DATA over a stream of several topics, whose kept rows are not told apart."),
-				 errhint("REFRESH MATERIALIZED VIEW builds it from all kept rows.")));
 	return result;
 }
 
@@ -702,13 +696,6 @@ weir_verify(PG_FUNCTION_ARGS)
 	slot = run_over_kept_rows(view, shape, query, deltas, rsinfo->setResult);
 	ExecDropSingleTupleTableSlot(slot);
 	weir_view_scope_close(&scope);
-	foreach(lc, shape->finals ? view->streams : NIL)
-	{
-		if (weir_stream_require(lfirst_oid(lc))->ntopics > 1)
-			ereport(NOTICE,
-					(errmsg("rows of idle partitions cannot be told apart in stream %s", weir_stream_require(lfirst_oid(lc))->name),
-					 errdetail("It has several topics. Rows that a partition brought after it had been idle, for windows that were closed, show as missing.")));
-	}
 	if (shape->joins_table)
 		ereport(NOTICE,
 				(errmsg("the query of continuous view %s joins tables", view->name),

@@ -358,9 +358,6 @@ check_stream(ViewShape *shape, LateRule *rule, Stream *stream)
 	if (!stream->logged && stream->server == NULL)
 		weir_refuse(shape->name, psprintf("A join of streams reads rows that came before. After a crash they would be gone: stream %s is unlogged and fed by INSERT only.", stream->name),
 					"CREATE TABLE instead of CREATE UNLOGGED TABLE.");
-	if (stream->ntopics > 1)
-		weir_refuse(shape->name, psprintf("Stream %s reads several topics, and its kept rows do not tell them apart.", stream->name),
-					"Make a stream of each topic, and unite them with UNION ALL in a sub-select of the join.");
 	if (needed < 0)
 		return;
 	if (lateness)

@@ -8,13 +8,14 @@
  *	  - rows that came while the view was paused or had failed, as far as it has not caught up;
  *	  - rows that the view refused (its dead letters).
  * What the first two come to later finds these rows then, so each pair counts once. A row is known by
- * partition and offset: a stream of several topics is not joined.
+ * partition and offset; partitions of several topics have numbers of their own (topic_number.c).
  *
  * Memory: hash tables in the context of the statement, made when first asked for.
  */
 #include "postgres.h"
 
 #include "catalog/catalog.h"
+#include "catalog/stream.h"
 #include "delta/delta.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -111,31 +112,47 @@ add_delta(HTAB **set, Delta *delta)
 	weir_delta_close(&cursor);
 }
 
+/* The partition of a row of the catalog that is (topic, partition, offset), as kept rows know it. */
+static bool
+read_partition(Stream *stream, uint64 row, int32 *partition, int64 *offset)
+{
+	HeapTuple	tuple = SPI_tuptable->vals[row];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	char	   *topic = SPI_getvalue(tuple, desc, 1);
+	bool		isnull;
+
+	*offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+	return weir_topic_number(stream, topic ? topic : WEIR_INSERT_TOPIC, DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull)), partition);
+}
+
 static void
 read_catalog(StreamApplied *entry)
 {
+	Stream	   *stream = weir_stream_require(entry->stream);
 	CatalogScope scope;
 	MemoryContext old;
-	bool		isnull;
+	int32		partition;
+	int64		offset;
 
 	weir_catalog_open(&scope);
-	weir_catalog_exec("SELECT partition, next_offset FROM weir.view_position WHERE view = %u AND stream = %u",
+	weir_catalog_exec("SELECT topic, partition, next_offset FROM weir.view_position WHERE view = %u AND stream = %u",
 					  applied->view, entry->stream);
 	old = MemoryContextSwitchTo(applied->cxt);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Behind	   *behind = palloc(sizeof(Behind));
 
-		behind->partition = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		behind->offset = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		entry->behind = lappend(entry->behind, behind);
+		if (read_partition(stream, i, &behind->partition, &behind->offset))
+			entry->behind = lappend(entry->behind, behind);
 	}
 	MemoryContextSwitchTo(old);
-	weir_catalog_exec("SELECT partition, \"offset\" FROM weir.dead_letter WHERE view = %u AND stream = %u AND partition IS NOT NULL",
+	weir_catalog_exec("SELECT topic, partition, \"offset\" FROM weir.dead_letter WHERE view = %u AND stream = %u AND partition IS NOT NULL",
 					  applied->view, entry->stream);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		add_key(&entry->missing, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)),
-				DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)));
+	{
+		if (read_partition(stream, i, &partition, &offset))
+			add_key(&entry->missing, partition, offset);
+	}
 	weir_catalog_close(&scope);
 }
 

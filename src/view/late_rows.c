@@ -24,10 +24,13 @@
 static void
 keep_late_row(View *view, Oid stream, TupleTableSlot *slot)
 {
-	Oid			types[8] = {REGCLASSOID, REGCLASSOID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
-	Datum		values[8];
-	char		nulls[8];
+	Oid			types[9] = {REGCLASSOID, REGCLASSOID, INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[9];
+	char		nulls[9];
 	int			ncolumns = slot->tts_tupleDescriptor->natts;
+	Stream	   *base = weir_stream_get(stream);
+	const char *topic = NULL;
+	int32		partition;
 
 	slot_getallattrs(slot);
 	values[0] = ObjectIdGetDatum(stream);
@@ -38,10 +41,17 @@ keep_late_row(View *view, Oid stream, TupleTableSlot *slot)
 		values[i + 2] = i < ncolumns ? slot->tts_values[i] : (Datum) 0;
 		nulls[i + 2] = i >= ncolumns || slot->tts_isnull[i] ? 'n' : ' ';
 	}
+	if (base != NULL && nulls[2] == ' ')
+	{
+		topic = weir_topic_of_number(base, DatumGetInt32(values[2]), &partition);
+		values[2] = Int32GetDatum(partition);
+	}
+	nulls[8] = topic ? ' ' : 'n';
+	values[8] = topic ? CStringGetTextDatum(topic) : (Datum) 0;
 	if (SPI_execute_with_args("INSERT INTO weir.late_row (stream, view, partition, \"offset\", event_time,"
-							  " window_start, reason, record)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, coalesce($8, 'the window had closed'), coalesce($7, '{}')::jsonb)",
-							  8, types, values, nulls, false, 0) != SPI_OK_INSERT)
+							  " window_start, reason, record, topic)"
+							  " VALUES ($1, $2, $3, $4, $5, $6, coalesce($8, 'the window had closed'), coalesce($7, '{}')::jsonb, $9)",
+							  9, types, values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into weir.late_row");
 }
 

@@ -96,6 +96,18 @@ judge_idle(MarkPartition *part, Stream *stream, TimestampTz now, Watermark *mark
 		mark->changes_at = idle_at;
 }
 
+/* A topic that was taken out of weir.topic does not move any more. */
+static bool
+is_read(Stream *stream, int32 partition, const char *topic)
+{
+	for (int i = 0; partition >= 0 && i < stream->ntopics; i++)
+	{
+		if (strcmp(stream->topics[i], topic) == 0)
+			return true;
+	}
+	return partition < 0;
+}
+
 /*
  * The stream's partitions as the view stands there; view NULL: as the stream does. INSERTed
  * rows of a topic's stream are left out.
@@ -129,7 +141,8 @@ read_partitions(View *view, Stream *stream)
 		part->next_offset = part->partition < 0 ? PG_INT64_MAX :
 			DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
 		part->detached = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
-		result = lappend(result, part);
+		if (is_read(stream, part->partition, part->topic))
+			result = lappend(result, part);
 		MemoryContextSwitchTo(spi);
 	}
 	weir_catalog_close(&scope);

@@ -1,5 +1,5 @@
 # Sessions, finals of joins and rows without a match, from Kafka and by INSERT, while a worker, the backend that
-# inserts, and the postmaster are killed: triggers see each final exactly once, and the same as without any kill.
+# inserts, and the postmaster are killed; one stream reads two topics: triggers see each final exactly once, and the same as without any kill.
 use strict;
 use warnings FATAL => 'all';
 
@@ -62,14 +62,14 @@ sub survive
 	my ($name, $workers) = @_;
 	my $node = weir_node($name, conf => "weir.workers = $workers\nweir.batch_rows = 200\nfsync = off\nmax_locks_per_transaction = 128\n");
 	make_kafka_server($node);
-	my %topic = map { $_ => topic("related-$_") } qw(l r);
-	kafka()->create($topic{$_}, 2) for qw(l r);
+	my %topics = (l => [ topic('related-l'), topic('related-l') ], r => [ topic('related-r') ]);
+	kafka()->create($_, 2) for map { @$_ } values %topics;
 
 	my $sql = '';
 	for my $stream (qw(l r))
 	{
 		my $with = "weir.event_time = 'ts', weir.keep = '1 hour', weir.lateness = '500 ms', weir.idle_timeout = 'off'";
-		$sql .= "CREATE UNLOGGED TABLE kafka_$stream (n bigint, k bigint, ts timestamptz) WITH (weir.server = 'kafka', weir.topic = '$topic{$stream}', $with);\n";
+		$sql .= "CREATE UNLOGGED TABLE kafka_$stream (n bigint, k bigint, ts timestamptz) WITH (weir.server = 'kafka', weir.topic = '@{[ join ',', @{ $topics{$stream} } ]}', $with);\n";
 		$sql .= "CREATE TABLE insert_$stream (n bigint, k bigint, ts timestamptz) WITH (weir.stream, $with);\n";
 	}
 	for my $way (qw(kafka insert))
@@ -94,8 +94,12 @@ SQL
 		$last = $round * $step - 1;
 		for my $stream (qw(l r))
 		{
-			my @lines = split /\n/, number($node, "SELECT k % 2 || E'\\t' || row_to_json(x) FROM (" . rows($last - $step + 1, $last) . ") x WHERE $only{$stream} ORDER BY n");
-			kafka()->put($topic{$stream}, ['-P'], @lines);
+			my @of = @{ $topics{$stream} };
+			for my $i (0 .. $#of)
+			{
+				my @lines = split /\n/, number($node, "SELECT k / @{[ scalar @of ]} % 2 || E'\\t' || row_to_json(x) FROM (" . rows($last - $step + 1, $last) . ") x WHERE $only{$stream} AND k % @{[ scalar @of ]} = $i ORDER BY n");
+				kafka()->put($of[$i], ['-P'], @lines);
+			}
 		}
 		# both streams in transactions of 50 rows each, from where the last one that was committed ended
 		my $from = number($node, 'SELECT coalesce(max(n), -1) + 1 FROM insert_l');
@@ -127,12 +131,12 @@ SQL
 	$node->safe_psql('postgres', join(' ', map { "CREATE TABLE all_$_ AS SELECT * FROM (" . rows(0, $last) . ") x WHERE $only{$_}; ANALYZE all_$_;" } qw(l r)));
 	for my $way (qw(kafka insert))
 	{
-		# the lowest of the partitions' highest times, with k % 2 in Kafka; sessions go by l alone
-		my $group = $way eq 'kafka' ? 'k % 2' : 'k * 0';
+		# the lowest of the partitions' highest times, which k tells in Kafka: l has two topics; sessions go by l alone
+		my %group = $way eq 'kafka' ? (l => 'k % 2, k / 2 % 2', r => 'k % 2') : (l => 'k * 0', r => 'k * 0');
 		for my $view (sort keys %views)
 		{
 			my @streams = $view eq 'visits' ? ('l') : qw(l r);
-			my $mark = 'mark(t) AS (SELECT min(t) FROM (' . join(' UNION ALL ', map { "SELECT max(ts) AS t FROM all_$_ GROUP BY $group" } @streams) . ') m)';
+			my $mark = 'mark(t) AS (SELECT min(t) FROM (' . join(' UNION ALL ', map { "SELECT max(ts) AS t FROM all_$_ GROUP BY $group{$_}" } @streams) . ') m)';
 			my $oracle = "WITH $mark " . ($expected{$view} =~ s/\@([LR])\@/'all_' . lc $1/ger);
 			$node->safe_psql('postgres', "CREATE TABLE ${way}_${view}_wanted AS $oracle");
 			same($node, "${way}_$view", "TABLE ${way}_${view}_wanted", "$name: $view, by $way, equals the oracle");
