@@ -10,6 +10,8 @@
 #   below       {view, by}: the final view and its window column that the view's own window goes by
 #   sources     numbers of the views that it reads
 #   grid        size and advance of its windows, ms
+#   times       of finals without windows: the columns whose latest is the time of a row
+#   model       its query for the model, where that is another
 #   passes      for a view that is read like its stream: the model's query
 #   only        what its triggers may see
 #   columns     those that views above may read
@@ -361,6 +363,74 @@ sub sides
 	return $v;
 }
 
+# ---------------------------------------------------------------- finals of other kinds
+
+# Without windows: pairs and rows without a match, the first row per key, moving frames.
+sub instant
+{
+	my ($case) = @_;
+	my $v = start($case, 'instant', final => 1);
+	my $what = pick(qw(join join first over));
+	if ($what eq 'join')
+	{
+		my $j = joined($case, pick('inner', 'inner', 'self', 'three'));
+		my @alias = @{ $j->{alias} };
+		my @sides = map { pick('', '', 'LEFT', 'RIGHT', 'FULL') } 1 .. $#alias;
+		for my $i (1 .. $#alias) { $j->{on}[ $i - 1 ][0] = "$alias[$i - 1].k = $alias[$i].k" if $j->{on}[ $i - 1 ][0] eq 'true'; }
+		$v->{shape} = 'instant: ' . join(' and ', map { lc($_ || 'inner') } @sides) . ' join';
+		$v->{times} = [ map { "t$_" } @alias ];
+		$v->{reach} = "$j->{span} ms";
+		$v->{sql} = 'SELECT ' . join(', ', map { "$_.ts AS t$_, $_.n AS n$_, $_.c AS c$_" } @alias) . " FROM $j->{item}[0]"
+		  . join('', map { " $sides[$_ - 1] JOIN $j->{item}[$_] ON " . join(' AND ', @{ $j->{on}[ $_ - 1 ] }) } 1 .. $#alias);
+		known_late($v, $j);
+		return $v;
+	}
+	my $by = pick('s.k', 's.k, s.c', 's.c');
+	my $shown = $by =~ s/s\.//gr;
+	my $where = chance(0.3) ? ' WHERE ' . pick(@conditions) : '';
+	$v->{times} = ['ts'];
+	$v->{shape} = "instant: $what";
+	$v->{accept} = { S => '0 ms' };
+	$v->{late} = $where eq '';
+	if ($what eq 'first')
+	{
+		my $then = pick('s.n', 's.n DESC', 's.v, s.n');
+		$v->{sql} = chance(0.5) ? "SELECT DISTINCT ON ($by) $by, s.n, s.v, s.ts FROM \@S:0 ms\@ s$where ORDER BY $by, s.ts, $then"
+		  : "SELECT $shown, n, v, ts FROM (SELECT $by, s.n, s.v, s.ts, row_number() OVER (PARTITION BY $by ORDER BY s.ts, $then) AS place FROM \@S:0 ms\@ s$where) q WHERE place = 1";
+		return $v;
+	}
+	my ($back, $forth) = map { POSIX::floor(ms($case, $_)) } pick(0, 1, 3, 10), pick(0, 0, 0.5, 2);
+	$v->{reach} = "$forth ms";
+	my $frame = 'BETWEEN ' . interval($back) . ' PRECEDING AND ' . ($forth ? interval($forth) . ' FOLLOWING' : 'CURRENT ROW');
+	my $call = pick('sum(s.n)', 'count(*)', 'max(s.c)', 'array_agg(s.n % 3)', 'first_value(s.ts)', numeric_v($case) ? 'avg(s.v)' : 'count(s.v)');
+	$call = 'count(s.c)' if $call =~ /array_agg/;    # peers come in any order
+	$v->{sql} = "SELECT $by, s.n, s.ts, $call OVER (PARTITION BY $by ORDER BY s.ts RANGE $frame) AS o FROM \@S:0 ms\@ s$where";
+	return $v;
+}
+
+# Any query over a window, run at close.
+sub windowed
+{
+	my ($case) = @_;
+	my $v = start($case, 'windowed', final => 1);
+	$v->{window} = Shapes::window($case);
+	my $keys = 'w.window_start, w.window_end';
+	my ($one, $other) = pick([ 'S', 'T' ], [ 'T', 'S' ], [ 'S', 'S' ])->@*;
+	my $grouped = "SELECT s.k, count(*) AS cnt, sum(s.n) AS total, w.window_start AS ws, w.window_end AS we FROM \@$one\@ s, \@W\@ w\@WHERE\@ GROUP BY s.k, $keys";
+	my $limit = pick(1, 2, 3);
+	my $set = pick('UNION', 'UNION ALL', 'EXCEPT', 'EXCEPT ALL', 'INTERSECT', 'INTERSECT ALL');
+	my $order = pick('cnt DESC, k', 'total, k', 'k DESC NULLS LAST');
+	my @ways = (
+		[ 'set', "SELECT s.k, s.c, $keys FROM \@$one\@ s, \@W\@ w\@WHERE\@ $set SELECT s.k, s.c, $keys FROM \@$other\@ s, \@W\@ w\@WHERE\@" ],
+		[ 'limit', "$grouped ORDER BY $order LIMIT $limit", "SELECT k, cnt, total, ws, we FROM (SELECT q.*, row_number() OVER (PARTITION BY ws, we ORDER BY $order) AS place FROM ($grouped) q) r WHERE place <= $limit" ],
+		[ 'bounded', "SELECT x.n, x.k, m.ws, m.we, m.cnt FROM \@$one\@ x JOIN (SELECT max(s.n) AS most, count(*) AS cnt, w.window_start AS ws, w.window_end AS we FROM \@$one\@ s, \@W\@ w\@WHERE\@ GROUP BY $keys) m ON x.n = m.most AND x.ts >= m.ws AND x.ts < m.we" ],
+		[ 'best', "SELECT g.* FROM ($grouped) g JOIN (SELECT max(cnt) AS most, ws, we FROM ($grouped) h GROUP BY ws, we) m ON g.cnt = m.most AND g.ws = m.ws AND g.we = m.we" ]);
+	(my $name, @$v{qw(sql model)}) = pick(@ways)->@*;
+	delete $v->{model} unless defined $v->{model};
+	$v->{shape} = "windowed, $name";
+	return $v;
+}
+
 # ---------------------------------------------------------------- views that others read
 
 # Aggregates of one stream, of few columns.
@@ -488,7 +558,7 @@ sub above
 
 # ---------------------------------------------------------------- a case
 
-my @families = (\&session, \&session, (sub { return inner($_[0], 'inner') }) x 2, (map { my $kind = $_; sub { return inner($_[0], $kind) } } qw(self three unbounded windowed)), \&windowed_join, \&outer, \&outer, \&sides,
+my @families = (\&session, \&session, (sub { return inner($_[0], 'inner') }) x 2, (map { my $kind = $_; sub { return inner($_[0], $kind) } } qw(self three unbounded windowed)), \&windowed_join, \&outer, \&outer, \&sides, \&instant, \&instant, \&windowed,
 	\&counted, \&counted, \&passed, (\&above) x 5);
 
 sub generate

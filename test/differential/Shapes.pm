@@ -3,8 +3,8 @@
 #   zoned, types      of the event time and of columns k, c, v
 #   kafka             partitions of the topics; 0: fed by INSERT
 #   lateness, keep    options of the streams
-#   views             [{name, sql, with, final, lateness, late, over}]
-#   steps             [{do => 'rows'|'view'|'refresh'|'pause'|'resume'|'ddl', ...}]; a row is [partition, literals]
+#   views             [{name, sql, with, final, lateness, late, over, keep}]
+#   steps             [{do => 'rows'|'view'|'refresh'|'replace'|'pause'|'resume'|'ddl', ...}]; a row is [partition, literals]
 #
 # A view's SQL has marks that mean one thing in the view and another in the model's
 # query (Timed.pm): @S@ @T@ streams, @W@ the window function, @WHERE@ and @AND@ the
@@ -243,10 +243,15 @@ sub view
 	}
 	$v{lateness} //= '0' if $v{final};
 	$v{lateness} = undef unless $v{window};
+	if ($v{window} && !$v{final} && chance(0.12))
+	{
+		$v{keep} = span($case, pick(1, 3, 10));
+		push @{ $v{with} }, "weir.keep = '$v{keep}'", chance(0.3) ? 'weir.segmented' : ();
+	}
 	$v{sql} = $shapes{$shape}->($case, \%v);
 	$v{sql} = $v{with_clause} . $v{sql};
 	# the late rows of a query of one level are known
-	$v{late} = defined $v{lateness} && $shape =~ /^(combine|recompute|append|distinct|over|sets)$/;
+	$v{late} = defined $v{lateness} && !defined $v{keep} && $shape =~ /^(combine|recompute|append|distinct|over|sets)$/;
 	return \%v;
 }
 
@@ -332,6 +337,7 @@ sub steps
 	{
 		my $later = sub { my ($after) = @_; return $after + 1 + int rand(@steps - $after) };
 		if (chance(0.08)) { splice(@steps, $later->($made->($i)), 0, { do => 'refresh', view => $i }); }
+		if (chance(0.06)) { splice(@steps, $later->($made->($i)), 0, { do => 'replace', view => $i }); }
 		if (chance(0.08))
 		{
 			my $from = $later->($made->($i));

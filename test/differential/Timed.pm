@@ -116,17 +116,25 @@ SQL
 	return;
 }
 
-sub make_view
+# A view's query as weir is told.
+sub query_of
 {
-	my ($run, $case, $view) = @_;
-	return if grep { !$case->{made}{"v$_"} } @{ $view->{sources} // [] };
-	my $with = join(', ', 'weir.continuous', @{ $view->{with} });
+	my ($view) = @_;
 	my $text = $view->{sql} =~ s/\@W\@/$view->{window}{view}/gr;
 	$text =~ s/\@([ST])(?::[^@]*)?\@/lc $1/ge;
 	$text =~ s/\@[VB]:(\w+)\@/$1/g;
 	$text =~ s/ WHERE \@UNMATCHED\@( AND)?/$1 ? ' WHERE' : ''/e;
 	$text =~ s/ (?:AND|WHERE) \@CLOSED:\w+\@//;
 	$text =~ s/\@(WHERE|AND|BYN)\@//g;
+	return $text;
+}
+
+sub make_view
+{
+	my ($run, $case, $view) = @_;
+	return if grep { !$case->{made}{"v$_"} } @{ $view->{sources} // [] };
+	my $with = join(', ', 'weir.continuous', @{ $view->{with} });
+	my $text = query_of($view);
 	# what it is filled with counts as seen
 	my $error = $run->{try}->(<<SQL);
 BEGIN;
@@ -204,6 +212,13 @@ sub step
 		rebuilt($case, $case->{views}[ $step->{view} ]);
 		return $run->{sql}->("REFRESH MATERIALIZED VIEW $name");
 	}
+	if ($step->{do} eq 'replace')
+	{
+		my $error = $run->{try}->("SELECT weir.replace('$name', \$query\$" . query_of($case->{views}[ $step->{view} ]) . '$query$)');
+		die "$error\n" unless !defined $error || $error =~ /ERROR:\s+(0A000|55000)/;
+		rebuilt($case, $case->{views}[ $step->{view} ]) unless defined $error;
+		return;
+	}
 	return $run->{sql}->("SELECT weir.$step->{do}('$name')");
 }
 
@@ -245,6 +260,9 @@ SQL
 }
 
 sub utc { my ($case, $c) = @_; return $case->{zoned} ? $c : "($c AT TIME ZONE 'UTC')"; }
+
+# A span of an option is a length, not one on the calendar.
+sub fixed { my ($span) = @_; return $span =~ s/^(\d+) months$/30 * $1 . ' days'/er; }
 
 # Is a row in time for its window w?
 sub in_time
@@ -330,7 +348,7 @@ sub expected
 	find_sessions($run, $case, $view) if $view->{session};
 	my $rule = $view->{window} && !$view->{session} ? in_time($case, $view) : 'true';
 	$rule .= ' AND ' . utc($case, 'w.window_end') . " + interval '$view->{lateness}' <= '$view->{watermark}'" if $view->{final} && $view->{window} && !$view->{session};
-	my $text = $view->{sql} =~ s/\@W\@/$view->{window}{model}/gr;
+	my $text = ($view->{model} // $view->{sql}) =~ s/\@W\@/$view->{window}{model}/gr;
 	if ($text =~ /\@CLOSED:(\w+)\@/)
 	{
 		my $closed = utc($case, "$1.window_end") . " <= '" . closed_until($run, $case, $view) . "'";
@@ -342,6 +360,7 @@ sub expected
 	$text =~ s/\@WHERE\@/ WHERE $rule/g;
 	$text =~ s/\@AND\@/ AND $rule/g;
 	$text =~ s/\(([^()]*)\@BYN\@\)/($1 ORDER BY s.n)/g;
+	$text = "SELECT * FROM ($text) q_ WHERE " . utc($case, 'greatest(' . join(', ', @{ $view->{times} }) . ')') . " < '" . closed_until($run, $case, $view) . "'" if $view->{times};
 	return streams_of_model($case, $view, $text);
 }
 
@@ -390,7 +409,15 @@ sub check_view
 		$run->{sql}->("CREATE TABLE m_$name AS $expected");
 		$expected = "TABLE m_$name";
 	}
-	$run->{compare}->("TABLE $name", $expected, "view $name");
+	my $kept = '';
+	if (defined $view->{keep})
+	{
+		# what is older goes sooner or later
+		my $column = $run->{sql}->("SELECT keep_column FROM weir.view_def WHERE view = '$name'::regclass");
+		$kept = " WHERE " . utc($case, $column) . " > (SELECT max(st_) FROM (SELECT st_ FROM ref_s UNION ALL SELECT st_ FROM ref_t) r) - interval '" . fixed($view->{keep}) . "'";
+		$made->{rebuilt} = 1;
+	}
+	$run->{compare}->("SELECT * FROM $name$kept", "SELECT * FROM ($expected) e$kept", "view $name");
 	$run->{views}++;
 	$run->{filled}++ if $run->{sql}->("SELECT EXISTS (SELECT FROM $name)") eq 't';
 	if (!$made->{rebuilt})
@@ -430,7 +457,7 @@ sub check
 	for my $view (grep { $case->{made}{ $_->{name} } } @{ $case->{views} })
 	{
 		my @marks = map { $case->{watermark}{ lc $_ } } grep { $view->{sql} =~ ($_ eq 'S' ? qr/\@(S[:@]|B:)/ : qr/\@T[:@]/) } qw(S T);
-		$view->{lateness} =~ s/^(\d+) months$/30 * $1 . ' days'/e if defined $view->{lateness};    # a length, not on the calendar
+		$view->{lateness} = fixed($view->{lateness}) if defined $view->{lateness};
 		$view->{watermark} = @marks <= 1 ? $marks[0] : $sql->("SELECT least('$marks[0]'::timestamptz, '$marks[1]')");
 		$run->{view} = $view;
 		check_view($run, $case, $view);
