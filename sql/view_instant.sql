@@ -103,7 +103,6 @@ TABLE quiet_pairs;
 -- what is not final
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT DISTINCT ON (k) k, at FROM a ORDER BY k, at DESC;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT DISTINCT ON (k) k, v FROM l ORDER BY k, v;
-CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT * FROM (SELECT k, at, row_number() OVER (PARTITION BY k ORDER BY at) AS n FROM a) x WHERE n <= 2;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final', weir.keep = '1 h') AS SELECT DISTINCT ON (k) k, at FROM a ORDER BY k, at;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final', weir.keep = 0) AS SELECT DISTINCT ON (k) k, at FROM a ORDER BY k, at;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT l.v FROM l JOIN r ON l.k = r.k;

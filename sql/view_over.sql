@@ -10,8 +10,8 @@ CREATE TABLE came (n serial, k int, v int, at timestamptz, late boolean);   -- t
 CREATE TABLE log (view text, op text, final jsonb);
 CREATE FUNCTION log_final() RETURNS trigger LANGUAGE plpgsql AS $$
   BEGIN INSERT INTO view_over.log VALUES (tg_table_name, tg_op, to_jsonb(new)); RETURN NULL; END $$;
--- source: the stream, or the rows that came; tie: what the order of arrival is there
-CREATE TABLE queries (name text, query text, forth interval);
+-- source: the stream, or the rows that came; tie: what decides there where the view goes by arrival
+CREATE TABLE queries (name text, query text, forth interval, remembers boolean DEFAULT false);
 INSERT INTO queries VALUES
 ('moving', $$SELECT k, at, v, sum(v) OVER w AS s, count(*) FILTER (WHERE v > 4) OVER w AS n FROM source WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN interval '3 s' PRECEDING AND CURRENT ROW)$$, '0'),
 ('around', $$SELECT at, v, avg(v) OVER (ORDER BY at RANGE BETWEEN interval '2 s' PRECEDING AND interval '1.5 s' FOLLOWING) AS a FROM source WHERE v > 1$$, '1.5 s'),
@@ -19,12 +19,22 @@ INSERT INTO queries VALUES
 ('peers', $$SELECT at, v, count(*) OVER (ORDER BY at RANGE CURRENT ROW) AS same, array_length(array_agg(v) OVER (PARTITION BY v % 2 ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '0.1 s' PRECEDING), 1) AS before FROM source$$, '0'),
 ('twice', $$SELECT k, at, s, max(s) OVER (ORDER BY at RANGE interval '2 s' PRECEDING) AS most FROM (SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) AS s FROM source) x WHERE s > 3$$, '0'),
 ('named', $$SELECT name, at, m FROM (SELECT name, at, min(v) OVER (PARTITION BY name ORDER BY at RANGE interval '5 s' PRECEDING) AS m FROM (SELECT k, v, at FROM source WHERE v < 5 UNION ALL SELECT k, v + 1, at FROM source WHERE v > 5) u LEFT JOIN names USING (k)) x WHERE m % 2 = 0$$, '0');
+INSERT INTO queries VALUES
+('lags', $$SELECT k, at, v, lag(v) OVER w AS l, v - lag(v, 3, -1) OVER w AS d, row_number() OVER w AS n FROM source WINDOW w AS (PARTITION BY k ORDER BY at tie)$$, '0', true),
+('totals', $$SELECT k, at, sum(v) OVER w AS s, avg(v) OVER w AS a, count(*) FILTER (WHERE v > 4) OVER w AS n, min(v::text) OVER w AS t, max(v) OVER w AS m, bool_or(v = 9) OVER w AS b, rank() OVER w AS r, dense_rank() OVER w AS d,
+              extract(epoch FROM avg(v * interval '1 s') OVER w) AS i, sum(v / 7.0) OVER w AS y FROM source LEFT JOIN names USING (k) WINDOW w AS (PARTITION BY k, name ORDER BY at)$$, '0', true),
+('last_rows', $$SELECT k, at, v, sum(v) OVER (p ROWS 4 PRECEDING) AS s, last_value(v) OVER (p ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS l, nth_value(v, 2) OVER (PARTITION BY v % 2, k ORDER BY at, v tie ROWS BETWEEN 3 PRECEDING AND 1 PRECEDING) AS n,
+              sum(v) OVER (p ROWS BETWEEN UNBOUNDED PRECEDING AND 5 PRECEDING) AS t FROM source WINDOW p AS (PARTITION BY k, v % 2 ORDER BY at tie)$$, '0', true),
+('mixed', $$SELECT k, at, lag(k) OVER (ORDER BY at tie) AS l, avg(v) OVER (ORDER BY at RANGE interval '2 s' PRECEDING) AS a, sum(v) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' PRECEDING) AS s,
+              max(v) OVER (ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '1 s' FOLLOWING) AS m, count(*) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' FOLLOWING) AS n FROM source$$, '1 s', true),
+('groups', $$SELECT at, sum(v) OVER (ORDER BY at GROUPS BETWEEN 3 PRECEDING AND 1 PRECEDING) AS g, count(v) OVER (ORDER BY at tie ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS c FROM (SELECT * FROM source WHERE k > 1 UNION ALL SELECT * FROM source WHERE k = 0) u$$, '0', true),
+('first3', $$SELECT k, at, v FROM (SELECT k, at, v, row_number() OVER (PARTITION BY k ORDER BY at tie) AS n FROM source) x WHERE n <= 3$$, '0', true);
 DO $$
 DECLARE
   q record;
 BEGIN
   FOR q IN SELECT * FROM queries LOOP
-    EXECUTE format('CREATE MATERIALIZED VIEW %s WITH (weir.continuous, weir.emit = ''final'', weir.lateness = ''2 s'') AS %s', q.name, replace(q.query, 'source', 's'));
+    EXECUTE format('CREATE MATERIALIZED VIEW %s WITH (weir.continuous, weir.emit = ''final'', weir.lateness = ''2 s'') AS %s', q.name, replace(replace(q.query, 'source', 's'), 'tie', ''));
     EXECUTE format('CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION log_final()', q.name);
   END LOOP;
 END $$;
@@ -49,14 +59,17 @@ DECLARE
   expected text;
 BEGIN
   FOR q IN SELECT * FROM queries LOOP
-    expected := format('SELECT * FROM (%s) d WHERE at < %L', replace(q.query, 'source', '(SELECT * FROM came WHERE NOT late) r'), newest - interval '2 s' - q.forth);
+    expected := format('SELECT * FROM (%s) d WHERE at < %L', replace(replace(q.query, 'source', '(SELECT k, v, at, n FROM came WHERE NOT late) r'), 'tie', ', n'), newest - interval '2 s' - q.forth);
     RETURN QUERY EXECUTE format('SELECT %L, ''missing'', to_jsonb(x) FROM (%s EXCEPT ALL TABLE %1$s) x', q.name, expected);
     RETURN QUERY EXECUTE format('SELECT %L, ''extra'', to_jsonb(x) FROM (TABLE %1$s EXCEPT ALL %s) x', q.name, expected);
     RETURN QUERY EXECUTE format('SELECT %L, ''twice'', final FROM log WHERE view = %1$L EXCEPT ALL SELECT %1$L, ''twice'', to_jsonb(x) FROM %1$I x', q.name);
+    CONTINUE WHEN q.remembers AND newest > '2025-01-01 00:00:18Z';     -- what is remembered is no longer kept
     RETURN QUERY SELECT q.name, f.side, f.record FROM weir.verify(q.name::regclass) f;
   END LOOP;
 END $$;
-SELECT feed(0.1, 0, 300, 1);
+SELECT feed(0.1, 0, 150, 1);
+SELECT * FROM wrong((SELECT max(at) FROM came));
+SELECT feed(0.11, 151, 300, 2);
 SELECT * FROM wrong((SELECT max(at) FROM came));
 SELECT feed(0.2, 301, 900, 7);
 SELECT * FROM wrong((SELECT max(at) FROM came));
@@ -68,6 +81,11 @@ SELECT * FROM wrong((SELECT max(at) FROM came));
 SELECT DISTINCT op FROM log;
 SELECT late = (SELECT count(*) FROM came WHERE late) AS late_counted, late > 10 AS some FROM weir.stat_views WHERE view = 'moving'::regclass;
 SELECT count(*) > 1500 AS moving, count(s) < count(*) AS nulls FROM moving;
+SELECT count(*) FROM first3;
+SELECT * FROM weir.verify('lags');
+-- of each of six keys (NULL is one) the rows of the last three times are remembered
+DO $$ BEGIN EXECUTE format('CREATE VIEW remembered AS SELECT * FROM %s', (SELECT state FROM weir.view_def WHERE view = 'lags'::regclass)); END $$;
+SELECT count(*) BETWEEN 18 AND 60 AS few, count(DISTINCT h) FROM remembered;
 -- the moment: strictly behind the watermark, less lateness and what follows
 CREATE TABLE a (k int, v numeric, at timestamp) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.late = 'keep', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW sums WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '1 s' FOLLOWING) AS s FROM a;
@@ -76,6 +94,8 @@ INSERT INTO a VALUES (1, 2.00, '2025-01-01 00:00:03'), (1, 9, '2025-01-01 00:00:
 TABLE sums ORDER BY k;
 INSERT INTO a VALUES (2, 4, '2025-01-01 00:00:03.1');
 TABLE sums ORDER BY k;
+CREATE MATERIALIZED VIEW running WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, v, sum(v) OVER w AS s, lag(v) OVER w AS l, row_number() OVER w AS n FROM a WINDOW w AS (PARTITION BY k ORDER BY at);
+TABLE running ORDER BY k, n;
 BEGIN;
 INSERT INTO a VALUES (2, 4, '2025-01-01 00:00:09');
 ROLLBACK;
@@ -87,6 +107,7 @@ ROLLBACK TO one;
 INSERT INTO a VALUES (1, 7, '2025-01-01 00:00:05');
 COMMIT;
 SELECT * FROM sums ORDER BY k, at;
+SELECT * FROM running ORDER BY k, n;
 SELECT event_time, record->>'v' AS v FROM weir.late_rows WHERE view = 'sums'::regclass;
 SELECT * FROM weir.verify('sums');
 -- such a view is a stream, too
@@ -105,6 +126,30 @@ SELECT weir.resume('later');
 INSERT INTO a VALUES (4, 0, '2025-01-01 00:00:13');
 (TABLE later EXCEPT ALL TABLE sums) UNION ALL (TABLE sums EXCEPT ALL TABLE later);
 SELECT * FROM weir.verify('later');
+SELECT * FROM weir.verify('running');
+CREATE MATERIALIZED VIEW running_later WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, v, sum(v) OVER w AS s, lag(v) OVER w AS l, row_number() OVER w AS n FROM a WINDOW w AS (PARTITION BY k ORDER BY at);
+REFRESH MATERIALIZED VIEW running_later;
+SELECT weir.pause('running_later');
+INSERT INTO a VALUES (1, 10, '2025-01-01 00:00:14'), (3, 1, '2025-01-01 00:00:15');
+SELECT weir.resume('running_later');
+INSERT INTO a VALUES (1, 0, '2025-01-01 00:00:16');
+(TABLE running_later EXCEPT ALL TABLE running) UNION ALL (TABLE running EXCEPT ALL TABLE running_later);
+SELECT * FROM running WHERE k = 1 ORDER BY n;
+SELECT * FROM weir.verify('running_later');
+-- over a final view: two levels that remember
+CREATE MATERIALIZED VIEW steps WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, n, s - lag(s) OVER (PARTITION BY k ORDER BY at) AS step FROM running;
+TABLE steps ORDER BY k, n;
+INSERT INTO a VALUES (1, 8, '2025-01-01 00:00:17'), (1, 0, '2025-01-01 00:00:20');
+SELECT * FROM steps WHERE k = 1 ORDER BY n;
+SELECT * FROM weir.verify('steps');
+-- nothing is stored but what is remembered
+CREATE MATERIALIZED VIEW passing WITH (weir.continuous, weir.emit = 'final', weir.keep = 0) AS SELECT k, at, v - lag(v) OVER (PARTITION BY k ORDER BY at) AS d FROM a;
+CREATE TRIGGER log AFTER INSERT ON passing FOR EACH ROW EXECUTE FUNCTION log_final();
+INSERT INTO a VALUES (1, 9, '2025-01-01 00:00:21'), (1, 0, '2025-01-01 00:00:22');
+INSERT INTO a VALUES (1, 1, '2025-01-01 00:00:23');
+SELECT final FROM log WHERE view = 'passing' ORDER BY 1;
+TABLE passing;
+DROP MATERIALIZED VIEW steps, running_later;
 SELECT line FROM weir.explain('later') AS line WHERE line ~ '^ ?(strategy|why)';
 -- by the clock, where the stream is quiet
 CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
@@ -130,6 +175,15 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELEC
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE k * interval '1 s' PRECEDING) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 h' PRECEDING) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, generate_series(1, 2), sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v::float8) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, first_value(v) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, array_agg(v) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(v, k) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(v, -1) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(v) OVER (PARTITION BY k ORDER BY at), sum(v) OVER (ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(s) OVER (PARTITION BY k ORDER BY at) FROM (SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '1 s' PRECEDING) AS s FROM a) x;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, (SELECT max(k) FROM names) + lag(k) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT a, lag(k) OVER (PARTITION BY k ORDER BY at) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous) AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) FROM a;
 SET client_min_messages = warning;
 DROP SCHEMA view_over CASCADE;

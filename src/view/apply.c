@@ -173,6 +173,12 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 	result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, plan->exclusive) :
 		plan->exclusive ? weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
 		weir_run_plan(planned, plan->text, env, None_Receiver);
+	if (plan->remember)
+	{
+		weir_measure_part("last rows of keys", false);
+		(void) weir_run_plan_newest(weir_plan_for_size(plan, plan->remember, plan->remember_plans, nrows), plan->text,
+									env, None_Receiver);
+	}
 	foreach(lc, deltas)
 		weir_delta_free(lfirst(lc));
 }

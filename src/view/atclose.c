@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 #include "view/close.h"
 #include "view/join.h"
+#include "view/over.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -237,7 +238,10 @@ weir_atclose_make(ViewShape *shape, LateRule *rule)
 		if (shape->joins)
 			weir_late_filter(shape, rule);
 		set_at_close(shape, rule);
-		shape->why = shape->over ? "rows of the result come from the rows kept when all that their frames hold has come" :
+		shape->exclusive = shape->remembered > 0;
+		shape->in_place = !shape->exclusive;
+		shape->why = shape->remembered > 0 ? "rows of the result come from the rows that close and the last rows of their keys, which are remembered" :
+			shape->over ? "rows of the result come from the rows kept when all that their frames hold has come" :
 			shape->first ? "the first row of a key comes from the rows kept when nothing earlier can come" :
 			"pairs come from the rows kept when nothing can meet their rows any more";
 		return;
@@ -288,14 +292,17 @@ not_again(ViewShape *shape, Oid result)
 
 /* INSERT INTO v SELECT ... of the windows that close */
 Query *
-weir_atclose_statement(ViewShape *shape, Oid result)
+weir_atclose_statement(ViewShape *shape, Oid result, Oid state)
 {
 	List	   *targets = shape->query->targetList;
 	StringInfoData columns;
 	StringInfoData values;
 	StringInfoData aliases;
 	Query	   *query;
+	Query	   *closed = weir_final_closed(shape);
 
+	if (shape->remembered > 0)
+		weir_over_with_memory(closed, state);
 	initStringInfo(&columns);
 	initStringInfo(&values);
 	initStringInfo(&aliases);
@@ -311,7 +318,7 @@ weir_atclose_statement(ViewShape *shape, Oid result)
 										  weir_relation_name(result), columns.data, values.data,
 										  weir_statement_placeholder(targets), aliases.data,
 										  shape->first ? not_again(shape, result) : ""));
-	weir_statement_splice(query, WEIR_FINAL, weir_final_closed(shape));
+	weir_statement_splice(query, WEIR_FINAL, closed);
 	return query;
 }
 

@@ -603,9 +603,9 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	else
 		protect_table(result.objectId, names_of_keys(shape, names), shape->grouped);
 	if (OidIsValid(state))
-		protect_table(state, names_of_state_keys(shape), true);
+		protect_table(state, shape->remembered > 0 ? list_make1("h") : names_of_state_keys(shape), shape->remembered == 0);
 	distinct_values = create_values_table(shape, names, result, owner, ring);
-	if (shape->finals && OidIsValid(state))
+	if (shape->finals && OidIsValid(state) && !shape->at_close)
 		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", weir_relation_name(state),
 								 quote_identifier(get_attname(state, shape->end_column, false)));
 	if (shape->retracts && shape->keys)

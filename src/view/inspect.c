@@ -42,6 +42,7 @@
 #include "view/distinct.h"
 #include "view/join.h"
 #include "view/measure.h"
+#include "view/over.h"
 #include "view/recompute.h"
 #include "view/ring.h"
 #include "view/session.h"
@@ -183,9 +184,12 @@ weir_explain(PG_FUNCTION_ARGS)
 					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
 	if (shape->finals)
 		appendStringInfo(&buf, "%sstatement that closes windows:\n%s", shape->at_close ? "" : "\n",
-						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid) :
+						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid, view->state_relid) :
 									shape->session ? weir_session_close_statement(shape, view->relid, view->state_relid) :
 									weir_final_close_statement(shape, view->relid, view->state_relid)));
+	if (shape->remembered > 0)
+		appendStringInfo(&buf, "\nstatement that remembers the last rows of keys:\n%s",
+						 statement_text(weir_over_memory_statement(shape, view->state_relid)));
 	if (shape->closes)
 		appendStringInfo(&buf, "\nstatement for rows that find no match:\n%s",
 						 statement_text(weir_outer_statement(shape, view->relid, view->state_relid)));
@@ -599,7 +603,7 @@ covered_condition(View *view, ViewShape *shape)
 
 	if (horizon != DT_NOBEGIN)
 	{
-		if (horizon == DT_NOEND || column == 0 || shape->first)
+		if (horizon == DT_NOEND || column == 0 || shape->first || shape->remembered > 0)
 			refuse_uncovered(view, horizon == DT_NOEND ?
 							 "Give the stream a weir.keep." :
 							 "Give the stream a longer weir.keep, or group by window_start of tumble().");

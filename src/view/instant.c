@@ -178,6 +178,18 @@ weir_instant_in_time(Query *level, LateRule *rule)
 	add_qual(level, is_not_true(before(time, weir_late_deadline(level, rule, false))));
 }
 
+/* weir_instant_closing_from leaves the rows of a level that were not closed before; until_close: and none behind what closes now. */
+void
+weir_instant_closing_from(Query *level, bool until_close)
+{
+	Expr	   *time = weir_late_expose(level, WEIR_COL_EVENT_TIME);
+
+	if (until_close)
+		only_closing(level, time);
+	else
+		add_qual(level, is_not_true(before(time, weir_final_time("closed_until"))));
+}
+
 /* weir_instant_only_closing leaves those rows of a level whose event time closes now. */
 void
 weir_instant_only_closing(Query *level)

@@ -7,7 +7,7 @@
  * watermark, less the lateness, is past its event time. Frames must be in the order of event time, and reach back (and forth) by
  * a constant interval: a close runs the query over the kept rows from that far before what was closed, and
  * inserts the rows whose time closes now. What reaches back by a number of rows, or to the
- * beginning, is not told by the rows of a time.
+ * beginning, is not told by the rows of a time: it is remembered (over_memory.c).
  *
  * Levels above may filter and compute, or be OVER again: their reaches add up. Where ROWS, lag() or row_number() ask for the order
  * of rows with equal event times, and ORDER BY leaves it open, it is that of arrival.
@@ -26,8 +26,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "view/join.h"
+#include "view/over.h"
 #include "view/recompute.h"
-#include "view/shape.h"
 
 /* How far frames reach from the time of their row, microseconds. */
 typedef struct Reach
@@ -36,7 +36,14 @@ typedef struct Reach
 	Query	   *level;
 	int64		before;
 	int64		after;
+	bool		remembers;		/* they go back by rows, or to the beginning */
+	int64		rows;			/* by so many rows at most */
+	List	   *partition;		/* of the first one: expressions */
+	bool		partitioned;	/* which is known */
+	bool		several;		/* others have another */
 } Reach;
+
+#define OVER_ALIAS	WEIR_HIDDEN_PREFIX "over"
 
 /* --- is it such a query? ------------------------------------------------------------- */
 
@@ -94,8 +101,8 @@ refuse_behind(Reach *reach, const char *what)
 static void
 refuse_back(Reach *reach, const char *what)
 {
-	weir_refuse(reach->name, psprintf("weir.emit = 'final' computes rows from those kept, and %s reaches back without a limit in time.", what),
-				"RANGE BETWEEN an interval PRECEDING AND CURRENT ROW; or put window_start of tumble() into PARTITION BY.");
+	weir_refuse(reach->name, psprintf("weir.emit = 'final': %s goes back to the beginning, and cannot be carried on from what was remembered.", what),
+				"Take count, sum, avg, min, max, bool_and, bool_or (sums and averages of floats: as numeric); or RANGE BETWEEN an interval PRECEDING AND CURRENT ROW, or ROWS n PRECEDING.");
 }
 
 /* A constant interval, or -1. */
@@ -115,9 +122,37 @@ refuse_offset(Reach *reach)
 	weir_refuse(reach->name, "weir.emit = 'final' with OVER needs frames of constant intervals.", "Write the interval as a literal.");
 }
 
+/* A constant number of rows. */
+static int64
+frame_rows(Reach *reach, Node *offset)
+{
+	Const	   *constant = (Const *) eval_const_expressions(NULL, copyObject(offset));
+
+	if (!IsA(constant, Const) || constant->constisnull || (constant->consttype != INT8OID && constant->consttype != INT4OID))
+		weir_refuse(reach->name, "weir.emit = 'final' with OVER remembers so many rows of each key, and their number is no constant.", "Write it as a literal.");
+	return constant->consttype == INT8OID ? DatumGetInt64(constant->constvalue) : DatumGetInt32(constant->constvalue);
+}
+
+/* An offset PRECEDING: of where the frame begins, or of where it ends, which what is carried must not be beyond. */
+static void
+reach_back(Reach *reach, bool by_time, Node *offset, bool begins)
+{
+	int64		span;
+
+	if (!by_time)
+	{
+		reach->remembers |= begins;
+		reach->rows = Max(reach->rows, frame_rows(reach, offset));
+		return;
+	}
+	if ((span = frame_interval(offset)) < 0)
+		refuse_offset(reach);
+	reach->before = Max(reach->before, span);
+}
+
 /* How far one window function's frame reaches. */
 static void
-reach_of_frame(Reach *reach, WindowClause *window)
+reach_of_frame(Reach *reach, WindowFunc *func, WindowClause *window)
 {
 	int			options = window->frameOptions;
 	bool		by_time = (options & FRAMEOPTION_RANGE) != 0;
@@ -134,15 +169,42 @@ reach_of_frame(Reach *reach, WindowClause *window)
 		reach->after = Max(reach->after, span);
 	}
 	if (options & FRAMEOPTION_START_UNBOUNDED_PRECEDING)
-		refuse_back(reach, "a frame that begins with UNBOUNDED PRECEDING (as those with ORDER BY alone do)");
-	if (options & FRAMEOPTION_START_OFFSET_PRECEDING)
 	{
-		if (!by_time)
-			refuse_back(reach, "a frame of so many rows PRECEDING");
-		if ((span = frame_interval(window->startOffset)) < 0)
-			refuse_offset(reach);
-		reach->before = Max(reach->before, span);
+		if (func->winagg ? !weir_over_carries(func) : func->winfnoid != F_LAST_VALUE)
+			refuse_back(reach, psprintf("%s() over a frame that begins with UNBOUNDED PRECEDING (as those with ORDER BY alone do)", get_func_name(func->winfnoid)));
+		reach->remembers = true;
 	}
+	if (options & FRAMEOPTION_START_OFFSET_PRECEDING)
+		reach_back(reach, by_time, window->startOffset, true);
+	if (options & FRAMEOPTION_END_OFFSET_PRECEDING)
+		reach_back(reach, by_time, window->endOffset, false);
+}
+
+static void
+reach_of_lag(Reach *reach, WindowFunc *func)
+{
+	int64		rows = list_length(func->args) > 1 ? frame_rows(reach, lsecond(func->args)) : 1;
+
+	if (rows < 0)
+		refuse_behind(reach, "lag() with a negative offset");
+	reach->remembers = true;
+	reach->rows = Max(reach->rows, rows);
+}
+
+/* What is remembered is so of each key: all frames have the same. */
+static void
+note_partition(Reach *reach, WindowClause *window)
+{
+	List	   *partition = NIL;
+	ListCell   *lc;
+
+	foreach(lc, window->partitionClause)
+		partition = list_append_unique(partition, get_sortgroupclause_expr(lfirst(lc), reach->level->targetList));
+	if (!reach->partitioned)
+		reach->partition = partition;
+	else if (list_difference(partition, reach->partition) != NIL || list_difference(reach->partition, partition) != NIL)
+		reach->several = true;
+	reach->partitioned = true;
 }
 
 static bool
@@ -170,12 +232,14 @@ reach_walker(Node *node, Reach *reach)
 	}
 	if (first == NULL)
 		refuse_order(reach);
+	note_partition(reach, window);
 	if (func->winagg || func->winfnoid == F_FIRST_VALUE || func->winfnoid == F_LAST_VALUE || func->winfnoid == F_NTH_VALUE)
-		reach_of_frame(reach, window);
+		reach_of_frame(reach, func, window);
 	else if (func->winfnoid == F_LAG_ANYELEMENT || func->winfnoid == F_LAG_ANYELEMENT_INT4 ||
-			 func->winfnoid == F_LAG_ANYCOMPATIBLE_INT4_ANYCOMPATIBLE || func->winfnoid == F_ROW_NUMBER ||
-			 func->winfnoid == F_RANK_ || func->winfnoid == F_DENSE_RANK_)
-		refuse_back(reach, psprintf("%s()", get_func_name(func->winfnoid)));
+			 func->winfnoid == F_LAG_ANYCOMPATIBLE_INT4_ANYCOMPATIBLE)
+		reach_of_lag(reach, func);
+	else if (func->winfnoid == F_ROW_NUMBER || func->winfnoid == F_RANK_ || func->winfnoid == F_DENSE_RANK_)
+		reach->remembers = true;
 	else
 		refuse_behind(reach, psprintf("%s()", get_func_name(func->winfnoid)));
 	return false;
@@ -183,19 +247,62 @@ reach_walker(Node *node, Reach *reach)
 
 /* --- the query that gives the rows that close -------------------------------------------- */
 
-/* ROWS counts rows: those of equal times, and equal in what else ORDER BY says, come as they arrived. */
+/* Does a function ask for the order of rows with equal times? */
+static bool
+goes_by_order(WindowFunc *func, WindowClause *window)
+{
+	if (func->winagg || func->winfnoid == F_FIRST_VALUE || func->winfnoid == F_LAST_VALUE || func->winfnoid == F_NTH_VALUE)
+		return (window->frameOptions & FRAMEOPTION_ROWS) != 0;
+	return func->winfnoid != F_RANK_ && func->winfnoid != F_DENSE_RANK_;
+}
+
+typedef struct Order
+{
+	Query	   *level;
+	Index	   *ordered;		/* by winref: the same window with the order of arrival, or 0 */
+} Order;
+
+/* The same window, in which arrival decides between equal rows. */
+static Index
+ordered_window(Order *order, Index winref)
+{
+	Query	   *level = order->level;
+	WindowClause *window;
+
+	if (order->ordered[winref] != 0)
+		return order->ordered[winref];
+	window = copyObject(list_nth(level->windowClause, winref - 1));
+	window->name = NULL;
+	window->refname = NULL;
+	window->orderClause = weir_arrival_break_ties(level, window->orderClause);
+	window->winref = list_length(level->windowClause) + 1;
+	level->windowClause = lappend(level->windowClause, window);
+	return order->ordered[winref] = window->winref;
+}
+
+static bool
+order_walker(Node *node, Order *order)
+{
+	WindowFunc *func = (WindowFunc *) node;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, WindowFunc))
+		return expression_tree_walker(node, order_walker, order);
+	if (goes_by_order(func, list_nth(order->level->windowClause, func->winref - 1)))
+		func->winref = ordered_window(order, func->winref);
+	return false;
+}
+
+/* Where rows are counted, those of equal times, and equal in what else ORDER BY says, come as they arrived. */
 static void
 order_rows(Query *level)
 {
+	Order		order = {level, palloc0(sizeof(Index) * (list_length(level->windowClause) + 1))};
 	ListCell   *lc;
 
-	foreach(lc, level->windowClause)
-	{
-		WindowClause *window = lfirst(lc);
-
-		if (window->frameOptions & FRAMEOPTION_ROWS)
-			window->orderClause = weir_arrival_break_ties(level, window->orderClause);
-	}
+	foreach(lc, list_copy(level->targetList))
+		(void) order_walker((Node *) lfirst_node(TargetEntry, lc)->expr, &order);
 }
 
 /*
@@ -227,8 +334,8 @@ push_down(Query *level)
 	below->sortClause = NIL;
 	rte->rtekind = RTE_SUBQUERY;
 	rte->subquery = below;
-	rte->alias = makeAlias("weir_over", NIL);
-	rte->eref = makeAlias("weir_over", names);
+	rte->alias = makeAlias(OVER_ALIAS, NIL);
+	rte->eref = makeAlias(OVER_ALIAS, names);
 	rte->inFromCl = true;
 	memset(level, 0, sizeof(Query));
 	*level = *makeNode(Query);
@@ -238,6 +345,52 @@ push_down(Query *level)
 	level->targetList = targets;
 	ref->rtindex = 1;
 	level->jointree = makeFromExpr(list_make1(ref), NULL);
+}
+
+static bool
+level_walker(Node *node, Query **found)
+{
+	if (node == NULL || *found != NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_SUBQUERY && strcmp(rte->eref->aliasname, OVER_ALIAS) == 0)
+			*found = rte->subquery;
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, level_walker, found, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, level_walker, found);
+}
+
+/* weir_over_level finds the highest level with OVER that was pushed down in a query. */
+Query *
+weir_over_level(Query *query)
+{
+	Query	   *found = NULL;
+
+	(void) level_walker((Node *) query, &found);
+	if (found == NULL)
+		elog(ERROR, "a query has no level with OVER");
+	return found;
+}
+
+/* What a level with OVER asks of the view. */
+static void
+take_reach(ViewShape *shape, Reach *reach)
+{
+	(void) reach_walker((Node *) reach->level->targetList, reach);
+	shape->window_before += reach->before;
+	shape->close_shift += reach->after;
+	if (!reach->remembers)
+		return;
+	if (reach->several)
+		weir_refuse(shape->name, "weir.emit = 'final': OVER goes back by rows or to the beginning, and a SELECT has several PARTITION BY.",
+					"Make a view of each, or give all the same.");
+	shape->remembered = Max(reach->rows, 1);
+	shape->remembered_span = reach->before;
 }
 
 /*
@@ -250,6 +403,7 @@ weir_over_make(ViewShape *shape, LateRule *rule)
 	List	   *levels;
 	Query	   *highest = NULL;
 	Query	   *lowest;
+	int			nlevels = 0;
 	ListCell   *lc;
 
 	if (!is_wanted(shape))
@@ -264,12 +418,14 @@ weir_over_make(ViewShape *shape, LateRule *rule)
 			continue;
 		if (reach.level->hasTargetSRFs)
 			weir_refuse(shape->name, "weir.emit = 'final': a set-returning function stands beside OVER.", "Put it into a SELECT above, or into FROM.");
-		(void) reach_walker((Node *) reach.level->targetList, &reach);
-		shape->window_before += reach.before;
-		shape->close_shift += reach.after;
+		take_reach(shape, &reach);
+		nlevels++;
 		if (highest == NULL)
 			highest = reach.level;
 	}
+	if (shape->remembered > 0 && nlevels > 1)
+		weir_refuse(shape->name, "weir.emit = 'final': OVER goes back by rows or to the beginning, and stands above or below OVER.",
+					"Make a continuous view of the inner SELECT, with weir.emit = 'final', and read that.");
 	weir_late_note(shape->streams, rule);
 	shape->late = weir_instant_late_rows(lowest, rule, shape->close_shift);
 	weir_instant_in_time(lowest, rule);
@@ -285,5 +441,10 @@ weir_over_make(ViewShape *shape, LateRule *rule)
 	shape->grouped = false;
 	shape->instants = true;
 	shape->over = true;
+	if (shape->remembered > 0)
+	{
+		weir_over_remember(shape);
+		shape->window_before = 0;
+	}
 	return true;
 }

@@ -258,6 +258,7 @@ build_plan(View *view)
 		statements.next = single_statement(view, statements.next);
 	statements.late = single_statement(view, statements.late);
 	statements.close = single_statement(view, statements.close);
+	statements.remember = single_statement(view, statements.remember);
 	if (statements.sessions)
 		rewrite_sessions(view, statements.sessions);
 
@@ -274,6 +275,7 @@ build_plan(View *view)
 	plan->late = copyObject(statements.late);
 	plan->close = copyObject(statements.close);
 	plan->next = copyObject(statements.next);
+	plan->remember = copyObject(statements.remember);
 	if (statements.span)
 		plan->span = *statements.span;
 	(void) lock_walker((Node *) plan->tree, plan);
@@ -281,6 +283,7 @@ build_plan(View *view)
 	(void) lock_walker((Node *) plan->all, plan);
 	(void) lock_walker((Node *) plan->states, plan);
 	(void) lock_walker((Node *) plan->close, plan);
+	(void) lock_walker((Node *) plan->remember, plan);
 	if (statements.sessions)
 	{
 		plan->sessions = copy_sessions(statements.sessions);

@@ -32,8 +32,10 @@ typedef struct ViewPlan
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
 	Query	   *next;			/* of one that is run at close, or NULL */
+	Query	   *remember;		/* behind close, or NULL (over_memory.c) */
 	Interval	span;
 	PlannedStmt *next_plans[PLAN_SIZES];
+	PlannedStmt *remember_plans[PLAN_SIZES];
 	PlannedStmt *plans[PLAN_SIZES];
 	PlannedStmt *whole_plans[PLAN_SIZES];
 	PlannedStmt *all_plans[PLAN_SIZES];

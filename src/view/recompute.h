@@ -71,6 +71,7 @@ extern bool weir_recompute_is_key(ViewShape *shape, TargetEntry *target);
 
 /* touched.c */
 extern void weir_recompute_build(ViewShape *shape);
+extern Expr *weir_touched_hash(List *exprs);
 extern Query *weir_touched_ephemeral(RangeTblEntry *like, const char *name);
 extern void weir_touched_no_permissions(Query *query);
 extern RangeTblEntry *weir_touched_rte(Recompute *recompute, int levels);

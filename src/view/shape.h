@@ -99,6 +99,8 @@ typedef struct ViewShape
 	bool		instants;		/* at_close: no windows, rows of the result have a time (instant.c) */
 	bool		first;			/* of these: the first row per key */
 	bool		over;			/* of these: moving frames over the event time (over.c) */
+	int64		remembered;		/* over: the state table holds the rows of so many last times of each key (over_memory.c); 0: none is needed */
+	int64		remembered_span;	/* and of so much time, microseconds */
 	bool		limits;			/* at_close: LIMIT or OFFSET, of each window */
 	int64		close_shift;	/* how much later than their end windows close, or than their time rows of a join, microseconds */
 	Query	   *late;			/* rows left out: partition, offset, event time, window_start, row, perhaps reason; or NULL */
@@ -226,6 +228,7 @@ typedef struct ViewStatements
 	Query	   *next;			/* of a view that is run at close: the next end of a window */
 	Interval   *span;			/* and how long windows last */
 	Query	   *close;			/* of a final view: moves what has closed from the state table into the view */
+	Query	   *remember;		/* of one with OVER: keeps the last rows of the keys that closed, behind close; or NULL */
 	struct SessionStatements *sessions; /* of a view over sessions, or NULL */
 } ViewStatements;
 extern void weir_view_statements(View *view, ViewStatements *statements);
@@ -274,10 +277,10 @@ extern bool weir_instant_first(ViewShape *shape, LateRule *rule);
 extern Query *weir_instant_late_rows(Query *level, LateRule *rule, int64 after);
 extern void weir_instant_in_time(Query *level, LateRule *rule);
 extern void weir_instant_only_closing(Query *level);
-extern bool weir_over_make(ViewShape *shape, LateRule *rule);
+extern void weir_instant_closing_from(Query *level, bool until_close);
 extern void weir_atclose_windowed(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
-extern Query *weir_atclose_statement(ViewShape *shape, Oid result);
+extern Query *weir_atclose_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_atclose_next(ViewShape *shape);
 extern TimestampTz weir_atclose_end(PlannedStmt *next, QueryEnvironment *env);
 extern List *weir_atclose_deltas(View *view, Interval *span);

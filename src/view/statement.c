@@ -45,6 +45,7 @@
 #include "utils/typcache.h"
 #include "view/distinct.h"
 #include "view/join.h"
+#include "view/over.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
@@ -723,11 +724,12 @@ weir_view_statements(View *view, ViewStatements *statements)
 	if (shape->session && shape->finals)
 		statements->close = weir_session_close_statement(shape, view->relid, view->state_relid);
 	else if (shape->at_close)
-		statements->close = weir_atclose_statement(shape, view->relid);
+		statements->close = weir_atclose_statement(shape, view->relid, view->state_relid);
 	else if (shape->closes)
 		statements->close = weir_outer_statement(shape, view->relid, view->state_relid);
 	else
 		statements->close = shape->finals ? weir_final_close_statement(shape, view->relid, view->state_relid) : NULL;
+	statements->remember = shape->remembered > 0 ? weir_over_memory_statement(shape, view->state_relid) : NULL;
 	statements->exclusive = shape->exclusive;
 	AtEOXact_GUC(false, guc_level);
 }

@@ -120,9 +120,9 @@ null_safe_equal(Expr *left, Expr *right)
 	return makeBoolExpr(OR_EXPR, list_make2(equal_expr(left, right), both), -1);
 }
 
-/* hash_record_extended(ROW(exprs), 0) */
-static Expr *
-hash_expr(List *exprs)
+/* weir_touched_hash: hash_record_extended(ROW(exprs), 0) */
+Expr *
+weir_touched_hash(List *exprs)
 {
 	RowExpr    *row = makeNode(RowExpr);
 
@@ -213,7 +213,7 @@ touched_condition(Recompute *recompute, int levels)
 	}
 	if (recompute->hashed)
 		conditions = lappend(conditions,
-							 make_opclause(int8_equal(), BOOLOID, false, hash_expr(nullable),
+							 make_opclause(int8_equal(), BOOLOID, false, weir_touched_hash(nullable),
 										   (Expr *) makeVar(1, attno + 1 + (recompute->windowed ? 1 : 0) + (recompute->window_end ? 1 : 0), INT8OID, -1, InvalidOid, 0),
 										   InvalidOid, InvalidOid));
 	query->commandType = CMD_SELECT;
