@@ -74,6 +74,10 @@ sub session
 	my @calls = ('count(*)', 'count(s.v)', 'min(s.c)', 'sum(s.n)', 'max(s.ts)', 'bool_or(s.n % 5 = 0)', 'w.window_end - w.window_start', 'count(*) FILTER (WHERE s.c IS NULL)');
 	push @calls, 'sum(s.v)', 'avg(s.v)', 'max(s.v)', 'stddev(s.v)' if numeric_v($case);
 	push @calls, 'count(d.name)' if $join;
+	# such as do not merge
+	push @calls, 'count(DISTINCT s.c)', 'count(DISTINCT s.n % 3) FILTER (WHERE s.c IS NOT NULL)', 'array_agg(s.c ORDER BY s.n)', "string_agg(s.c, ',' ORDER BY s.n DESC)",
+	  'percentile_disc(0.5) WITHIN GROUP (ORDER BY s.n)', 'mode() WITHIN GROUP (ORDER BY s.n % 4)';
+	push @calls, 'weir.first(s.v@BYN@)', 'weir.last(s.c@BYN@)', 'weir.list(s.n, 4@BYN@)' if $case->{ordered} && !$join;
 	my $plain = chance(0.4);    # to be read by others
 	$v->{columns} = [ @keys && $keys[0] eq 's.k' ? 'k' : (), qw(cnt total ws we) ] if $plain;
 	my @shown = $plain ? ((map { $_ eq 's.k' ? 's.k' : "$_ AS other" } @keys), 'count(*) AS cnt', 'sum(s.n) AS total', 'w.window_start AS ws', 'w.window_end AS we')
