@@ -6,7 +6,8 @@
  *
  * The watermark of a stream is the lowest stream time over its partitions, those left out that are
  * idle: caught up with the broker, and silent for weir.idle_timeout. All idle: the highest stream
- * time plus the time since. INSERTed rows never hold a topic's stream back.
+ * time plus the time since. INSERTed rows never hold a topic's stream back. Of a view over several streams it is the lowest
+ * of theirs, those left out that are idle, as if all partitions were of one stream.
  *
  * Idleness needs the broker's word: that a partition had nothing more is to be heard after it has been silent so
  * long, for what looks like silence may be a broker that is away, or a worker that has not begun to
@@ -194,19 +195,30 @@ TimestampTz
 weir_watermark_of_view(View *view, Oid with, BatchPartition *parts, int nparts, Watermark *view_mark)
 {
 	TimestampTz result = DT_NOEND;
+	TimestampTz quiet = DT_NOBEGIN; /* of the streams that are idle */
 	ListCell   *lc;
 
 	memset(view_mark, 0, sizeof(*view_mark));
 	foreach(lc, view->streams)
 	{
 		Stream	   *stream = weir_stream_require(lfirst_oid(lc));
+		List	   *partitions = read_partitions(view, stream);
 		Watermark	mark = {0};
+		TimestampTz time;
 
-		find_watermark(stream, read_partitions(view, stream), parts, with == stream->relid ? nparts : 0, &mark);
-		view_mark->moves |= mark.moves;
+		find_watermark(stream, partitions, parts, with == stream->relid ? nparts : 0, &mark);
 		if (mark.changes_at != 0 && (view_mark->changes_at == 0 || mark.changes_at < view_mark->changes_at))
 			view_mark->changes_at = mark.changes_at;
-		result = Min(result, weir_time_plus(mark.time, view->lateness ? view->lateness : stream->lateness, -1));
+		time = weir_time_plus(mark.time, view->lateness ? view->lateness : stream->lateness, -1);
+		if (mark.moves || (mark.unborn && partitions != NIL))
+			quiet = Max(quiet, time);
+		else
+			result = Min(result, time);
+	}
+	if (result == DT_NOEND && view->streams != NIL)
+	{
+		result = quiet;			/* all are idle: by the clock */
+		view_mark->moves = quiet != DT_NOBEGIN;
 	}
 	foreach(lc, view->upstreams)
 	{
