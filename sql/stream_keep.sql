@@ -63,4 +63,16 @@ REFRESH MATERIALIZED VIEW tz_minutes;
 SELECT count(*), sum(count) FROM tz_minutes;
 SELECT * FROM weir.verify('tz_minutes');
 
+-- for longer than there is a calendar: everything is kept
+CREATE TABLE antiquity (id int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.keep = '9000 years', weir.lateness = '8000 years');
+CREATE MATERIALIZED VIEW ides WITH (weir.continuous, weir.keep = '10000 years') AS SELECT window_start, count(*) FROM antiquity, tumble(at, '1 month') GROUP BY window_start;
+INSERT INTO antiquity VALUES (1, '4700-03-15 BC'), (2, '0044-03-15 BC');
+CREATE MATERIALIZED VIEW visits WITH (weir.continuous) AS SELECT window_start, count(*) FROM antiquity, session(at, '90 days') GROUP BY window_start;
+CREATE MATERIALIZED VIEW years WITH (weir.continuous) AS SELECT window_start, array_agg(id) AS ids FROM antiquity, tumble(at, '1 year') GROUP BY window_start;
+INSERT INTO antiquity VALUES (3, '0001-01-01'), (4, '2026-03-15');
+SELECT count(*) FROM antiquity;
+SELECT count(*) FROM ides;
+SELECT * FROM weir.verify('ides') UNION ALL SELECT * FROM weir.verify('visits') UNION ALL SELECT * FROM weir.verify('years');
+ALTER TABLE antiquity SET (weir.keep = '10001 years');
+
 DROP SCHEMA sk CASCADE;

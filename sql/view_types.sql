@@ -88,6 +88,20 @@ EXCEPTION WHEN feature_not_supported OR invalid_parameter_value OR undefined_obj
 END $$;
 TABLE ci_result;
 
+-- a composite key of NULLs is not NULL
+CREATE TABLE pairs (p pair, v int, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts', weir.keep = '100 years');
+CREATE MATERIALIZED VIEW pairs_listed WITH (weir.continuous) AS SELECT p, array_agg(v ORDER BY v) AS v FROM pairs GROUP BY p;
+CREATE MATERIALIZED VIEW pairs_many WITH (weir.continuous) AS SELECT p, count(*) AS n FROM pairs GROUP BY p HAVING count(*) < 2;
+CREATE MATERIALIZED VIEW pairs_visits WITH (weir.continuous) AS SELECT p, window_start, count(*) AS n FROM pairs, session(ts, '1 day') GROUP BY p, window_start;
+INSERT INTO pairs VALUES (NULL, 1, '2026-01-01Z');
+INSERT INTO pairs VALUES ('(,)', 2, '2026-01-01Z');
+INSERT INTO pairs VALUES ('(1,)', 3, '2026-01-01Z');
+INSERT INTO pairs VALUES ('(,)', 4, '2026-01-01Z');
+SELECT * FROM pairs_listed ORDER BY p;
+SELECT * FROM pairs_many ORDER BY p;
+SELECT p, n FROM pairs_visits ORDER BY p;
+SELECT * FROM weir.verify('pairs_listed') UNION ALL SELECT * FROM weir.verify('pairs_many') UNION ALL SELECT * FROM weir.verify('pairs_visits');
+
 -- types that cannot be keys: PostgreSQL says so itself
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous) AS SELECT js, count(*) FROM ev GROUP BY js;
 CREATE TABLE geo (p point, x xid, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts');

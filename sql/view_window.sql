@@ -35,6 +35,12 @@ SELECT * FROM tumble('2026-01-01'::timestamptz, '-1 month');
 SELECT * FROM tumble('2026-01-01'::timestamptz, '1 month 1 day');
 SELECT * FROM tumble('2026-01-01'::timestamptz, '1 day 1 hour', 'Europe/Berlin');
 SELECT * FROM tumble('2026-01-01'::timestamptz, '1 day', 'Mars/Olympus');
+SELECT * FROM tumble('2026-01-01'::timestamptz, '1 day', origin => 'infinity');
+-- NULL as the size, the origin or the zone: in no window, as with hop() and cumulate()
+SELECT * FROM tumble('2026-01-01'::timestamptz, NULL);
+SELECT * FROM tumble('2026-01-01'::timestamptz, '1 s', origin => NULL);
+SELECT * FROM tumble('2026-01-01'::timestamp, '1 s', NULL::text);
+SELECT * FROM hop('2026-01-01'::timestamptz, NULL, '1 s');
 -- inlined: no function scan, nothing computed that is not asked for
 CREATE TABLE window_plain (ts timestamptz);
 EXPLAIN (VERBOSE, COSTS OFF) SELECT window_start FROM window_plain, tumble(ts, '1 s');

@@ -321,43 +321,43 @@ COMMENT ON FUNCTION weir.window_end(timestamptz, interval, text) IS 'end of the 
 /*
  * tumble() is found without a prefix, so it stands in the schema that CREATE
  * EXTENSION names. The planner inlines it: LANGUAGE sql, one row, not STRICT, no SET
- * (the bodies name everything in full). A row whose time is NULL is in no window.
+ * (the bodies name everything in full). A row whose time is NULL is in no window, nor is one whose size, origin or zone is.
  */
 
 CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval)
   RETURNS TABLE (window_start timestamptz, window_end timestamptz)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL AND size IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval) IS 'tumbling windows: the window [window_start, window_end) of this size that ts falls into, aligned to 1970-01-01 UTC';
 
 CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval, origin timestamptz)
   RETURNS TABLE (window_start timestamptz, window_end timestamptz)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT weir.window_start(ts, size, origin), weir.window_end(ts, size, origin) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT weir.window_start(ts, size, origin), weir.window_end(ts, size, origin) WHERE ts IS NOT NULL AND size IS NOT NULL AND origin IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval, timestamptz) IS 'tumbling windows aligned to an origin';
 
 CREATE FUNCTION @extschema@.tumble(ts timestamptz, size interval, time_zone text)
   RETURNS TABLE (window_start timestamptz, window_end timestamptz)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT weir.window_start(ts, size, time_zone), weir.window_end(ts, size, time_zone) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT weir.window_start(ts, size, time_zone), weir.window_end(ts, size, time_zone) WHERE ts IS NOT NULL AND size IS NOT NULL AND time_zone IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamptz, interval, text) IS 'tumbling windows on the calendar of a time zone: days and months are local ones';
 
 CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval)
   RETURNS TABLE (window_start timestamp, window_end timestamp)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT weir.window_start(ts, size), weir.window_end(ts, size) WHERE ts IS NOT NULL AND size IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval) IS 'tumbling windows: the window [window_start, window_end) of this size that ts falls into, aligned to 1970-01-01 UTC';
 
 CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, origin timestamptz)
   RETURNS TABLE (window_start timestamp, window_end timestamp)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT weir.window_start(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)), weir.window_end(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT weir.window_start(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)), weir.window_end(ts, size, pg_catalog.timezone('UTC'::pg_catalog.text, origin)) WHERE ts IS NOT NULL AND size IS NOT NULL AND origin IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, timestamptz) IS 'tumbling windows aligned to an origin; ts is in UTC';
 
 CREATE FUNCTION @extschema@.tumble(ts timestamp, size interval, time_zone text)
   RETURNS TABLE (window_start timestamp, window_end timestamp)
   LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1
-  AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)) WHERE ts IS NOT NULL $$;
+  AS $$ SELECT pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_start(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)), pg_catalog.timezone('UTC'::pg_catalog.text, weir.window_end(pg_catalog.timezone('UTC'::pg_catalog.text, ts), size, time_zone)) WHERE ts IS NOT NULL AND size IS NOT NULL AND time_zone IS NOT NULL $$;
 COMMENT ON FUNCTION @extschema@.tumble(timestamp, interval, text) IS 'tumbling windows on the calendar of a time zone; ts and the result are in UTC';
 
 CREATE FUNCTION weir.hop_count(interval, interval) RETURNS integer

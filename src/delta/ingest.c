@@ -43,6 +43,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/upstream.h"
+#include "view/watermark.h"
 #include "worker/positions.h"
 #include "worker/shared.h"
 
@@ -151,9 +152,7 @@ latest_event_time(Stream *stream)
 {
 	if (stream->max_clock_skew == NULL)
 		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   IntervalPGetDatum(stream->max_clock_skew)));
+	return weir_time_plus(GetCurrentTimestamp(), stream->max_clock_skew, 1);
 }
 
 void

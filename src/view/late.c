@@ -34,6 +34,7 @@
 #define COL_DEADLINE	"__weir_deadline"	/* windows that ended by then are over for this row */
 #define COL_EXPIRED		"__weir_expired"	/* rows of the view up to then are no longer kept for this row */
 #define COL_UNKEPT		"__weir_unkept"		/* nor are rows of the stream */
+#define FOR_EVER		4000				/* years: a longer span would reach behind the beginning of the calendar */
 
 static AttrNumber expose_in_query(Query *query, const char *column, LateRule *rule);
 
@@ -184,12 +185,13 @@ weir_late_expose_in(Query *query, const char *column, RangeTblEntry *rte)
 	return attno;
 }
 
+/* minus_interval: a time less a span; NULL, nothing is that late, where there is none or it is for ever */
 static Expr *
 minus_interval(Expr *time, Interval *span)
 {
 	Interval   *length = palloc0(sizeof(Interval));
 
-	if (span == NULL)
+	if (span == NULL || span->month / MONTHS_PER_YEAR + span->day / DAYS_PER_YEAR > FOR_EVER)
 		return (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
 	length->time = weir_span_length(span);
 	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("-")),

@@ -183,9 +183,12 @@ weir_touched_rows(ViewShape *shape, Oid result, List *names, const char *columns
 	initStringInfo(&nulls);
 	foreach(lc, shape->recompute->keys)
 	{
+		TouchKey   *key = lfirst(lc);
+
 		i++;
-		if (!((TouchKey *) lfirst(lc))->never_null)
-			appendStringInfo(&nulls, "%sk.c%d IS NULL", nulls.len ? " OR " : "", i);
+		if (!key->never_null)
+			appendStringInfo(&nulls, "%s%s", nulls.len ? " OR " : "",
+							 weir_null_text(psprintf("k.c%d", i), exprType((Node *) key->expr)));
 	}
 	if (nulls.len == 0)
 		return psprintf("SELECT %s FROM %s AS t, %s AS k\n WHERE %s", columns, table, touched,

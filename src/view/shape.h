@@ -181,6 +181,7 @@ extern List *weir_statement_columns(Oid relid, List *targets);
 extern AttrNumber weir_live_column(Oid relid, int n);
 extern int	weir_live_number(Oid relid, AttrNumber attno);
 extern char *weir_operator_text(Oid operator);
+extern char *weir_null_text(const char *value, Oid type);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);
 
 /*

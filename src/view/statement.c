@@ -453,6 +453,13 @@ equality_text(Oid type)
 	return weir_operator_text(eq);
 }
 
+/* weir_null_text: a condition that holds for NULL only, not for a row of NULLs, which IS NULL as well. */
+char *
+weir_null_text(const char *value, Oid type)
+{
+	return psprintf(type_is_rowtype(type) ? "%s IS NOT DISTINCT FROM NULL" : "%s IS NULL", value);
+}
+
 /* A condition that holds for equal values, NULL being equal to NULL; a form that can use an index. */
 char *
 weir_match_text(const char *left, const char *right, Oid type, bool never_null)
@@ -460,7 +467,7 @@ weir_match_text(const char *left, const char *right, Oid type, bool never_null)
 	char	   *equal = psprintf("%s %s %s", left, equality_text(type), right);
 
 	return never_null ? equal :
-		psprintf("(%s OR (%s IS NULL AND %s IS NULL))", equal, left, right);
+		psprintf("(%s OR (%s AND %s))", equal, weir_null_text(left, type), weir_null_text(right, type));
 }
 
 /* DELETE of the result rows whose groups do not qualify (any more). */

@@ -111,6 +111,10 @@ weir_window_boundary(Timestamp ts, const Interval *size, Timestamp origin, int n
 {
 	if (TIMESTAMP_NOT_FINITE(ts))
 		return ts;
+	if (TIMESTAMP_NOT_FINITE(origin))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("origin of windows is infinite")));
 	if (size->month != 0)
 	{
 		if (size->day != 0 || size->time != 0)

@@ -68,7 +68,7 @@ prepare_body(void *arg)
 	foreach(lc, refetch->positions)
 		newest = Max(newest, ((SavedPosition *) lfirst(lc))->stream_time);
 	refetch->oldest = weir_time_plus(newest, stream->keep, -1);
-	if (refetch->oldest != DT_NOBEGIN)
+	if (newest != DT_NOBEGIN)
 		refetch->oldest = Max(Min(refetch->oldest, Min(weir_close_needs_from(stream->relid), weir_join_needs_from(stream->relid))),
 							  UNIX_EPOCH);
 	return true;
