@@ -97,6 +97,18 @@ ALTER TABLE v ALTER COLUMN m TYPE float8;
 ALTER TABLE s DROP COLUMN v;
 ALTER MATERIALIZED VIEW v SET (weir.lateness = '1 s');
 ALTER MATERIALIZED VIEW v SET (weir.keep = '1 s');
+-- windows that are an error for every row are one at CREATE
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, tumble(ts, '0 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, tumble(size => '-1 s', ts => ts) GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, tumble(ts, '1 month 1 day') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, tumble(ts, '1 day', 'Mars/Olympus') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, tumble(ts, '1 day', origin => 'infinity') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous, weir.emit = 'final') AS SELECT window_start, count(*) FROM s, tumble(ts, '1 day 1 hour', 'Asia/Tokyo') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, hop(ts, '-1 s', '1 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, hop(ts, '2 days', '12 hours', 'Asia/Tokyo') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_start, count(*) FROM s, hop(ts, '30 min', '1 us') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_end, array_agg(v) FROM s, cumulate(ts, '1 day', '0 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW w WITH (weir.continuous) AS SELECT window_end, count(*) FROM s, cumulate(ts, '1 month', '1 week') GROUP BY 1;
 -- rules that would multiply the maintenance statement
 CREATE RULE r AS ON INSERT TO v DO ALSO SELECT 1;
 INSERT INTO s VALUES (1, 'a', 1, '2026-01-01');

@@ -45,4 +45,16 @@ SELECT * FROM hop('2026-01-01'::timestamptz, NULL, '1 s');
 CREATE TABLE window_plain (ts timestamptz);
 EXPLAIN (VERBOSE, COSTS OFF) SELECT window_start FROM window_plain, tumble(ts, '1 s');
 EXPLAIN (VERBOSE, COSTS OFF) SELECT window_end FROM window_plain, tumble(ts, '1 day', 'Europe/Berlin');
+-- the planner knows in how many windows a row is: 10, 10 / 3, 1 / 3, of six steps 3.5, of steps of 3, 3, 3 and 1 minutes 2.8
+INSERT INTO window_plain SELECT timestamptz '2026-01-01 00:00Z' + g * interval '1 s' FROM generate_series(1, 1000) g;
+ANALYZE window_plain;
+CREATE FUNCTION window_rows(item text) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT * FROM window_plain, ' || item INTO plan;
+  RETURN plan -> 0 -> 'Plan' ->> 'Plan Rows';
+END $$;
+SELECT item, window_rows(item) FROM unnest(ARRAY['tumble(ts, ''1 min'')', 'hop(ts, ''10 min'', ''1 min'')', 'hop(ts, ''10 min'', ''3 min'')', 'hop(ts, ''1 min'', ''3 min'')',
+  'hop(ts, ''3 months'', ''1 month'', ''Asia/Tokyo'')', 'cumulate(ts, ''1 hour'', ''10 min'')', 'cumulate(ts, ''10 min'', ''3 min'')', 'cumulate(ts, ''1 min'', ''1 min'')']) AS item;
+DROP FUNCTION window_rows;
 DROP TABLE window_plain;

@@ -14,6 +14,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
@@ -34,6 +36,9 @@
 #include "view/session.h"
 #include "view/shape.h"
 #include "view/upstream.h"
+#include "view/window.h"
+
+#define MAX_WINDOWS_PER_ROW	1000000		/* a row of each group that a batch touches is written for each of them */
 
 static void check_query(Query *query, const char *name, bool top, CheckMode mode);
 
@@ -464,6 +469,35 @@ check_var(Var *var, ExpressionCheck *check)
 					"Use columns such as _partition and _offset for what identifies a message.");
 }
 
+/* Sizes, origin and time zone of a window that are constants are tried out, so that not every new row raises their error. */
+static void
+check_window(FuncExpr *call, const char *name)
+{
+	char	   *function = get_func_name(call->funcid);
+	Datum		args[WEIR_WINDOW_ARGS] = {0};
+	Oid			last = InvalidOid;
+	int			i = 0;
+	ListCell   *lc;
+
+	if ((strcmp(function, "tumble") != 0 && strcmp(function, "hop") != 0 && strcmp(function, "cumulate") != 0) ||
+		getExtensionOfObject(ProcedureRelationId, call->funcid) != weir_extension_oid())
+		return;
+	foreach(lc, ((FuncExpr *) eval_const_expressions(NULL, copyObject((Node *) call)))->args)
+	{
+		Const	   *arg = lfirst(lc);
+
+		last = exprType((Node *) arg);
+		if (i++ == 0)
+			continue;			/* the time */
+		if (!IsA(arg, Const) || arg->constisnull)
+			return;
+		args[i - 1] = arg->constvalue;
+	}
+	if (weir_window_try(function, args, i, last) > MAX_WINDOWS_PER_ROW)
+		weir_refuse(name, psprintf("%s() with these sizes has each row in more than %d windows.", function, MAX_WINDOWS_PER_ROW),
+					"Choose a longer step.");
+}
+
 static bool
 expression_walker(Node *node, ExpressionCheck *check)
 {
@@ -489,6 +523,8 @@ expression_walker(Node *node, ExpressionCheck *check)
 		if (what)
 			refuse_now(check->name, what);
 	}
+	if (IsA(node, FuncExpr))
+		check_window((FuncExpr *) node, check->name);
 	if (IsA(node, NextValueExpr))
 		weir_refuse(check->name, "nextval gives another result each time.", NULL);
 	(void) check_functions_in_node(node, check_function, (void *) check->name);

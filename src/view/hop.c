@@ -18,11 +18,16 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
+#include "catalog/pg_type_d.h"
 #include "common/int.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "nodes/primnodes.h"
 #include "nodes/supportnodes.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "view/window.h"
 
@@ -258,7 +263,40 @@ weir_in_window(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(PG_GETARG_TIMESTAMP(0) < PG_GETARG_TIMESTAMP(1));
 }
 
-/* Nearly every numbered window holds the row: those that do not are left out for the odd sizes only. */
+/* A span in microseconds, nearly: months are not equally long. */
+static double
+length_of(Node *arg)
+{
+	Interval   *span;
+
+	if (!IsA(arg, Const) || ((Const *) arg)->constisnull)
+		return 0;
+	span = DatumGetIntervalP(((Const *) arg)->constvalue);
+	return ((double) span->month * DAYS_PER_MONTH + span->day) * USECS_PER_DAY + span->time;
+}
+
+/* Of the numbered windows of a row, the share that hold it: 1, but for odd sizes of hop(); of cumulate() those that end after it. */
+static double
+share_held(List *args)
+{
+	FuncExpr   *end = list_length(args) == 2 ? lsecond(args) : NULL;
+	double		size;
+	double		step;
+	double		count;
+
+	if (end == NULL || !IsA(end, FuncExpr) || list_length(end->args) < 3)
+		return 1;
+	size = length_of(lsecond(end->args));
+	step = length_of(lthird(end->args));
+	if (size <= 0 || step <= 0)
+		return 1;
+	count = ceil(size / step);
+	if (strcmp(get_func_name(end->funcid), "cumulate_end") == 0)
+		return (step * count * (count - 1) / 2 + size) / (size * count);
+	return size / (step * count);
+}
+
+/* How many rows are left of those joined with the numbers of their windows. */
 Datum
 weir_in_window_support(PG_FUNCTION_ARGS)
 {
@@ -266,6 +304,29 @@ weir_in_window_support(PG_FUNCTION_ARGS)
 
 	if (!IsA(request, SupportRequestSelectivity))
 		PG_RETURN_POINTER(NULL);
-	((SupportRequestSelectivity *) request)->selectivity = 1.0;
+	((SupportRequestSelectivity *) request)->selectivity = share_held(((SupportRequestSelectivity *) request)->args);
 	PG_RETURN_POINTER(request);
+}
+
+int
+weir_window_try(const char *function, const Datum *args, int nargs, Oid last)
+{
+	bool		hop = strcmp(function, "hop") == 0;
+	bool		zone = last == TEXTOID;
+	Datum		ts = TimestampGetDatum(WEIR_WINDOW_EPOCH);
+	Datum		origin = last == TIMESTAMPTZOID ? args[nargs - 1] : ts;
+	Datum		count;
+
+	if (strcmp(function, "tumble") == 0)
+	{
+		if (zone)
+			weir_window_zone_boundary(WEIR_WINDOW_EPOCH, DatumGetIntervalP(args[1]), args[2], 1);
+		else
+			weir_window_boundary(WEIR_WINDOW_EPOCH, DatumGetIntervalP(args[1]), DatumGetTimestamp(origin), 1);
+		return 1;
+	}
+	count = DirectFunctionCall2(weir_hop_count, args[1], args[2]);
+	DirectFunctionCall5(zone ? (hop ? weir_hop_end_zone : weir_cumulate_end_zone) : (hop ? weir_hop_end : weir_cumulate_end),
+						ts, args[1], args[2], Int32GetDatum(0), zone ? args[3] : origin);
+	return DatumGetInt32(count);
 }

@@ -27,6 +27,14 @@ extern Timestamp weir_window_boundary(Timestamp ts, const Interval *size, Timest
 /* The same on the calendar of a time zone (text). */
 extern TimestampTz weir_window_zone_boundary(TimestampTz ts, const Interval *size, Datum zone, int n);
 
+#define WEIR_WINDOW_ARGS	4	/* of tumble(), hop(), cumulate(), at most */
+
+/*
+ * weir_window_try computes a window of tumble, hop or cumulate, to raise what sizes, origin and zone that cannot be raise.
+ * args[0], the time, is not looked at; last: type of the last argument. Returns how many windows a row is in, at most.
+ */
+extern int	weir_window_try(const char *function, const Datum *args, int nargs, Oid last);
+
 extern Timestamp weir_window_to_local(Datum zone, TimestampTz ts);
 extern TimestampTz weir_window_from_local(Datum zone, Timestamp ts);
 
