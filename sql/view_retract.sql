@@ -23,6 +23,7 @@ INSERT INTO shapes (name, strategy, query) VALUES
 ('seldom', 'retract', 'SELECT third, count(*) AS c, sum(n) AS n, max(v) AS m FROM often GROUP BY third'),
 ('nested', 'retract', 'SELECT count(*) AS c, sum(c) AS s, max(ma) AS m, avg(a) AS a FROM by_k'),
 ('chain', 'retract', 'SELECT c, count(*) AS n FROM counts GROUP BY c'),
+('lookups', 'retract', 'SELECT k, n % 2 AS h, min(m) FILTER (WHERE b) AS mi, max(m) FILTER (WHERE n > 1) AS ma, min(window_start) AS w, max(k) AS same FROM live GROUP BY k, n % 2'),
 ('diamond', 'retract', 'SELECT x, count(*) AS n, min(k) AS k FROM (SELECT k, ma AS x FROM by_k UNION ALL SELECT k, m FROM counts UNION ALL SELECT k, v FROM best) u GROUP BY x'),
 ('one_each', 'recompute', 'SELECT k, window_start, n + 1 AS n FROM live WHERE b'),
 ('floats', 'recompute', 'SELECT k, sum(m::float8) AS s FROM live GROUP BY k'),

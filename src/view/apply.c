@@ -218,20 +218,6 @@ run_all(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result)
 	weir_capture_skip(view->relid);
 }
 
-/* Merges what came and went in the views below, and forgets groups that have no rows left. */
-static void
-run_retract(ViewPlan *plan, QueryEnvironment *env, int64 nrows, ApplyResult *result)
-{
-	PlannedStmt *planned = weir_plan_by_index(plan, plan->tree, plan->plans, nrows);
-
-	weir_measure_part("statement", true);
-	result->changed = weir_run_plan_newest(planned, plan->text, env, None_Receiver);
-	if (plan->empty == NULL)
-		return;
-	weir_measure_part("groups without rows", false);
-	(void) weir_run_plan_newest(weir_plan_by_index(plan, plan->empty, plan->empty_plans, 0), plan->text, env, None_Receiver);
-}
-
 static pg_noinline void
 run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 {
@@ -261,7 +247,7 @@ run_planned(View *view, ViewPlan *plan, List *deltas, ApplyResult *result)
 			run_sessions(view, plan, delta, env, result);
 	}
 	else if (plan->clear)
-		run_retract(plan, env, nrows, result);
+		result->changed = weir_retract_run(plan, env, nrows);
 	else if (plan->tree)
 	{
 		planned = weir_plan_for_size(plan, plan->tree, plan->plans, nrows);

@@ -122,6 +122,14 @@ statement_text(Query *query)
 }
 
 static void
+append_retract(StringInfo buf, RetractStatements *retract)
+{
+	if (retract)
+		appendStringInfo(buf, "\nweir_changes:\n%s\nweir_lost:\n%s\nweir_found, if any are lost:\n%s\nand put into the states:\n%s",
+						 statement_text(retract->changes), statement_text(retract->lost), statement_text(retract->found), statement_text(retract->set));
+}
+
+static void
 append_sessions(StringInfo buf, View *view, ViewShape *shape)
 {
 	if (shape->session->by_rows)
@@ -182,6 +190,8 @@ weir_explain(PG_FUNCTION_ARGS)
 	if (!shape->at_close)
 		appendStringInfo(&buf, "statement:\n%s",
 					 statement_text(weir_statement_make(shape, view->relid, view->state_relid)));
+	if (shape->retracts)
+		append_retract(&buf, weir_retract_lookup(shape, view->state_relid));
 	if (shape->finals)
 		appendStringInfo(&buf, "%sstatement that closes windows:\n%s", shape->at_close ? "" : "\n",
 						 statement_text(shape->at_close ? weir_atclose_statement(shape, view->relid, view->state_relid) :

@@ -203,6 +203,27 @@ rewrite_sessions(View *view, SessionStatements *sessions)
 	sessions->free = single_statement(view, sessions->free);
 }
 
+static void
+rewrite_retract(View *view, RetractStatements *retract)
+{
+	retract->changes = single_statement(view, retract->changes);
+	retract->lost = single_statement(view, retract->lost);
+	retract->found = single_statement(view, retract->found);
+	retract->set = single_statement(view, retract->set);
+}
+
+static RetractStatements *
+copy_retract(RetractStatements *from)
+{
+	RetractStatements *retract = palloc(sizeof(RetractStatements));
+
+	retract->changes = copyObject(from->changes);
+	retract->lost = copyObject(from->lost);
+	retract->found = copyObject(from->found);
+	retract->set = copyObject(from->set);
+	return retract;
+}
+
 static SessionStatements *
 copy_sessions(SessionStatements *from)
 {
@@ -261,6 +282,8 @@ build_plan(View *view)
 	statements.remember = single_statement(view, statements.remember);
 	if (statements.sessions)
 		rewrite_sessions(view, statements.sessions);
+	if (statements.retract)
+		rewrite_retract(view, statements.retract);
 
 	old = MemoryContextSwitchTo(cxt);
 	plan->text = psprintf("maintain continuous view %s", view->name);
@@ -289,6 +312,11 @@ build_plan(View *view)
 		plan->sessions = copy_sessions(statements.sessions);
 		(void) lock_walker((Node *) plan->sessions->source, plan);
 		(void) lock_walker((Node *) plan->sessions->keep, plan);
+	}
+	if (statements.retract)
+	{
+		plan->retract = copy_retract(statements.retract);
+		(void) lock_walker((Node *) plan->retract->found, plan);
 	}
 	add_lock(plan, view->query_relid, AccessShareLock);
 	foreach(lc, plan->streams)
@@ -376,20 +404,15 @@ size_class(Query *tree, int64 nrows)
 	return nrows < 100000 ? 2 : 3;
 }
 
-PlannedStmt *
-weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+/* Plans a tree for so many rows. */
+static PlannedStmt *
+make_plan(ViewPlan *plan, Query *tree, double nrows)
 {
-	int			class = size_class(tree, nrows);
-	MemoryContext old;
 	PlannedStmt *planned;
-	ListCell   *lc;
-	int			guc_level;
+	int			guc_level = NewGUCNestLevel();
 
-	if (plans[class])
-		return plans[class];
 	tree = copyObject(tree);
-	weir_rewrite_estimate(tree, planned_rows[class]);
-	guc_level = NewGUCNestLevel();
+	weir_rewrite_estimate(tree, nrows);
 	if (random_page_cost > CACHED_PAGE_COST)
 		(void) set_config_option("random_page_cost", CppAsString2(CACHED_PAGE_COST), PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
@@ -397,8 +420,28 @@ weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows
 	planned = pg_plan_query(tree, plan->text, 0, NULL);
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, guc_level);
-	weir_group_replace(planned);
 	planned->jitFlags = 0;		/* compiling costs more than a batch */
+	return planned;
+}
+
+PlannedStmt *
+weir_plan_once(ViewPlan *plan, Query *tree, double nrows)
+{
+	return make_plan(plan, tree, Max(nrows, 1));
+}
+
+PlannedStmt *
+weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+{
+	int			class = size_class(tree, nrows);
+	MemoryContext old;
+	PlannedStmt *planned;
+	ListCell   *lc;
+
+	if (plans[class])
+		return plans[class];
+	planned = make_plan(plan, tree, planned_rows[class]);
+	weir_group_replace(planned);
 	if (planned->transientPlan)
 		return planned;
 

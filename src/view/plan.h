@@ -8,7 +8,9 @@
 #include "weir.h"
 #include "catalog/view.h"
 #include "nodes/plannodes.h"
+#include "utils/queryenvironment.h"
 #include "view/session.h"
+#include "view/shape.h"
 
 #define PLAN_SIZES 4			/* classes of deltas, by their number of rows */
 
@@ -29,6 +31,7 @@ typedef struct ViewPlan
 	Query	   *clear;			/* of one that takes back what goes there (retract.c), or NULL; states too */
 	Query	   *states;
 	Query	   *empty;			/* or NULL */
+	RetractStatements *retract; /* or NULL */
 	Query	   *late;			/* finds late rows; NULL: none can be late */
 	Query	   *close;			/* of a final view: closes windows */
 	Query	   *next;			/* of one that is run at close, or NULL */
@@ -42,6 +45,9 @@ typedef struct ViewPlan
 	PlannedStmt *clear_plans[PLAN_SIZES];
 	PlannedStmt *states_plans[PLAN_SIZES];
 	PlannedStmt *empty_plans[PLAN_SIZES];
+	PlannedStmt *changes_plans[PLAN_SIZES];
+	PlannedStmt *lost_plans[PLAN_SIZES];
+	PlannedStmt *set_plans[PLAN_SIZES];
 	PlannedStmt *close_plans[PLAN_SIZES];
 	PlannedStmt *late_plans[PLAN_SIZES];
 	SessionStatements *sessions;	/* of a view over sessions, or NULL */
@@ -73,5 +79,11 @@ extern PlannedStmt *weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt 
 
 /* The same, by indexes only: whatever the planner thinks of a table that was small once. */
 extern PlannedStmt *weir_plan_by_index(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows);
+
+/* Planned for this call alone, for so many rows: what takes longer than planning. In the caller's memory. */
+extern PlannedStmt *weir_plan_once(ViewPlan *plan, Query *tree, double nrows);
+
+/* retract_run.c */
+extern uint64 weir_retract_run(ViewPlan *plan, QueryEnvironment *env, int64 nrows);
 
 #endif							/* WEIR_PLAN_H */

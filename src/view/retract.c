@@ -10,8 +10,8 @@
  *	  sum, avg, variance, stddev of numeric (and the latter of integers): a net (net.c), which also counts NaN, infinities
  *	  and display scales, since the result goes by those that are there;
  *	  min, max: the value. Where it went (the least value that the changes leave net is not above it, and was taken away)
- *	  it is looked up in the tables of the views below, among the rows of that group, by a
- *	  sub-select in ON CONFLICT DO UPDATE that is run for no other group.
+ *	  it is looked up in the tables of the views below, for all such groups of a batch together
+ *	  (retract_lookup.c); without group keys by a sub-select in ON CONFLICT DO UPDATE.
  *
  * The first state counts the group's rows: a group without any is not in the result (GROUP BY without keys: it stays), and its
  * states are deleted behind the statement, found by a partial index.
@@ -340,8 +340,8 @@ weir_retract_cost(ViewShape *shape)
 	foreach(lc, shape->states)
 	{
 		if (((StateColumn *) lfirst(lc))->merge == MERGE_EXTREME)
-			return "per batch, the rows that came and went in the views that it reads, and the groups they touch; where the value of min or max went, the rows of its group there, "
-				"found by an index that these have on the key (without GROUP BY: on the value), else by reading them all; writers take turns";
+			return "per batch, the rows that came and went in the views that it reads, and the groups they touch; where values of min or max went, the rows of their groups there, "
+				"found by an index that these have on the key (without GROUP BY: on the value), or by reading them all once; writers take turns";
 	}
 	return "per batch, the rows that came and went in the views that it reads, and the groups they touch; writers take turns";
 }

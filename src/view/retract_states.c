@@ -279,8 +279,9 @@ weir_retract_result(ShapeContext *context, Aggref *agg)
 
 /* --- parts of the statement ----------------------------------------------------------------- */
 
-static int
-state_number(ViewShape *shape, StateColumn *state)
+/* weir_retract_number: which of the states it is, from 0 */
+int
+weir_retract_number(ViewShape *shape, StateColumn *state)
 {
 	int			i = 0;
 	ListCell   *lc;
@@ -316,12 +317,42 @@ rows_below(ViewShape *shape, Aggref *agg)
 	return query;
 }
 
+/* weir_retract_below: the rows below as keys and the arguments of extremes (of StateColumn), NULL where FILTER leaves the row out */
+Query *
+weir_retract_below(ViewShape *shape, List *extremes)
+{
+	Query	   *query = rows_below(shape, ((StateColumn *) linitial(extremes))->extreme);
+	ListCell   *lc;
+
+	query->targetList = list_truncate(query->targetList, list_length(shape->keys));
+	foreach(lc, extremes)
+	{
+		Aggref	   *agg = ((StateColumn *) lfirst(lc))->extreme;
+		Expr	   *value = copyObject(argument(agg));
+
+		query->targetList = lappend(query->targetList, makeTargetEntry(agg->aggfilter ? case_when(copyObject(agg->aggfilter), value) : value,
+																	   list_length(query->targetList) + 1, "x", false));
+	}
+	return query;
+}
+
+/* weir_retract_before: the operator by which a better value stands before another */
+char *
+weir_retract_before(StateColumn *state)
+{
+	TypeCacheEntry *entry = lookup_type_cache(state->extreme->aggtype, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
+	bool		least;
+
+	(void) weir_retract_is_extreme(state->extreme, &least);
+	return weir_operator_text(least ? entry->lt_opr : entry->gt_opr);
+}
+
 /* (SELECT min(x) FROM <rows below> WHERE they are of the group of state row t) */
 static char *
 lookup_text(ViewShape *shape, StateColumn *state, List *columns)
 {
 	Query	   *rows = rows_below(shape, state->extreme);
-	char	   *alias = psprintf(WEIR_EXTREME "%d", state_number(shape, state));
+	char	   *alias = psprintf(WEIR_EXTREME "%d", weir_retract_number(shape, state));
 	int			nkeys = list_length(shape->keys);
 	Oid			function = state->extreme->aggfnoid;
 	StringInfoData buf;
@@ -352,22 +383,18 @@ char *
 weir_retract_extreme(ViewShape *shape, StateColumn *state, List *columns)
 {
 	int			nkeys = list_length(shape->keys);
-	const char *value = quote_identifier(list_nth(columns, nkeys + state_number(shape, state)));
+	const char *value = quote_identifier(list_nth(columns, nkeys + weir_retract_number(shape, state)));
 	const char *lost = quote_identifier(list_nth(columns, nkeys + state->lost));
 	const char *rows = quote_identifier(list_nth(columns, nkeys));
-	Oid			type = state->extreme->aggtype;
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
-	bool		least;
-	char	   *before;
+	char	   *before = weir_retract_before(state);
+	char	   *lookup = weir_retract_looks_up(shape) ? psprintf("t.%s IS NULL THEN t.%s", lost, value) :
+		psprintf("excluded.%s AND (t.%s %s excluded.%s) IS NOT TRUE THEN %s", lost, value, before, value, lookup_text(shape, state, columns));
 
-	(void) weir_retract_is_extreme(state->extreme, &least);
-	before = weir_operator_text(least ? entry->lt_opr : entry->gt_opr);
 	return psprintf("CASE WHEN t.%s OPERATOR(pg_catalog.+) excluded.%s OPERATOR(pg_catalog.<=) 0 THEN NULL"
-					" WHEN excluded.%s AND (t.%s %s excluded.%s) IS NOT TRUE THEN %s"
+					" WHEN %s"
 					" WHEN excluded.%s IS NULL THEN t.%s"
 					" WHEN t.%s IS NULL OR excluded.%s %s t.%s THEN excluded.%s ELSE t.%s END",
-					rows, rows, lost, value, before, value, lookup_text(shape, state, columns),
-					value, value, value, value, before, value, value, value);
+					rows, rows, lookup, value, value, value, value, before, value, value, value);
 }
 
 /* weir_retract_splice puts the rows below into the places that weir_retract_extreme left for them. */
@@ -376,12 +403,14 @@ weir_retract_splice(ViewShape *shape, Query *query)
 {
 	ListCell   *lc;
 
+	if (weir_retract_looks_up(shape))
+		return;
 	foreach(lc, shape->states)
 	{
 		StateColumn *state = lfirst(lc);
 
 		if (state->merge == MERGE_EXTREME)
-			weir_statement_splice(query, psprintf(WEIR_EXTREME "%d", state_number(shape, state)),
+			weir_statement_splice(query, psprintf(WEIR_EXTREME "%d", weir_retract_number(shape, state)),
 								  rows_below(shape, state->extreme));
 	}
 }

@@ -152,10 +152,27 @@ extern bool weir_retract_prepare(ViewShape *shape, const char *strategy);
 extern Expr *weir_retract_rows(ViewShape *shape);
 extern char *weir_retract_extreme(ViewShape *shape, StateColumn *state, List *columns);
 extern void weir_retract_splice(ViewShape *shape, Query *query);
+extern bool weir_retract_looks_up(ViewShape *shape);
+extern int	weir_retract_number(ViewShape *shape, StateColumn *state);
+extern char *weir_retract_before(StateColumn *state);
+extern Query *weir_retract_below(ViewShape *shape, List *extremes);
 extern Query *weir_retract_clear(Oid state);
 extern Query *weir_retract_empty(ViewShape *shape, Oid state);
 extern Query *weir_retract_states(ViewShape *shape, Oid state);
 extern const char *weir_retract_cost(ViewShape *shape);
+
+/* retract_lookup.c: statements beside the maintenance statement, and the relations between them */
+#define WEIR_CHANGES		"weir_changes"	/* net states of the groups that a batch touches */
+#define WEIR_LOST_GROUPS	"weir_lost"		/* keys of groups that lost a least or greatest value */
+#define WEIR_FOUND			"weir_found"	/* the same, with what it is now */
+typedef struct RetractStatements
+{
+	Query	   *changes;
+	Query	   *lost;
+	Query	   *found;
+	Query	   *set;
+} RetractStatements;
+extern RetractStatements *weir_retract_lookup(ViewShape *shape, Oid state);
 
 /* aggregates.c */
 extern Oid	weir_aggregate_combinefn(Oid agg);
@@ -224,6 +241,7 @@ typedef struct ViewStatements
 	Query	   *clear;			/* of one that takes back: empties the states */
 	Query	   *states;			/* and computes them from the views' tables */
 	Query	   *empty;			/* and forgets groups that have no rows any more, or NULL */
+	RetractStatements *retract; /* and looks up least and greatest values that went, or NULL */
 	bool		exclusive;		/* writers take turns, and read what the last one left */
 	Query	   *late;			/* finds late rows, or NULL: partition, offset, event time, window_start, record or NULL */
 	Query	   *next;			/* of a view that is run at close: the next end of a window */

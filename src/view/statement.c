@@ -633,6 +633,8 @@ weir_statement_whole(ViewShape *shape, Oid result, Oid state)
 	query = weir_statement_parse(statement_text(shape, result, state));
 	if (shape->distinct)
 		weir_distinct_splice(shape, query);
+	else if (weir_retract_looks_up(shape))
+		weir_statement_splice(query, WEIR_PART, weir_session_scan(WEIR_CHANGES, shape->partial->targetList));
 	else
 		weir_statement_splice(query, WEIR_PART, copyObject(shape->partial));
 	if (shape->final && !shape->finals)
@@ -724,6 +726,7 @@ weir_view_statements(View *view, ViewStatements *statements)
 	statements->clear = shape->retracts ? weir_retract_clear(view->state_relid) : NULL;
 	statements->states = shape->retracts ? weir_retract_states(shape, view->state_relid) : NULL;
 	statements->empty = shape->retracts && shape->keys ? weir_retract_empty(shape, view->state_relid) : NULL;
+	statements->retract = shape->retracts ? weir_retract_lookup(shape, view->state_relid) : NULL;
 	statements->next = shape->at_close ? weir_atclose_next(shape) : NULL;
 	statements->span = shape->window_span;
 	statements->late = shape->late ? late_statement(shape) : NULL;
