@@ -791,8 +791,7 @@ weir_ingest_inserted(Stream *stream, Delta *delta)
 		}
 	}
 	weir_cascade_run(false);
-	weir_stat_ingest(stream->relid, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION,
-					 delta->nrows, 0, 0, 0, delta->stream_time);
+	weir_stat_inserted(stream->relid, delta->nrows, delta->stream_time);
 	if (stream->keeps_rows)
 		weir_request_maintenance();
 }

@@ -28,6 +28,8 @@ extern void weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 extern void weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 						   int64 dead_letters, int64 busy_us);
 extern void weir_stat_view_time(Oid view, TimestampTz stream_time);
+extern void weir_stat_inserted(Oid stream, int64 rows, TimestampTz stream_time);
+extern void weir_stat_heard(Oid stream, const char *topic, int32 partition);	/* something came: it is not silent */
 extern TimestampTz weir_stat_view_stream_time(Oid view);	/* DT_NOBEGIN: not told since the server's start */
 /* What is known of a partition without reading a table. */
 typedef struct PartitionNews

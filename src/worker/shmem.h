@@ -210,6 +210,7 @@ extern void weir_stats_startup(void);
 extern void weir_stat_partition_start(Oid stream, const char *topic, int32 partition,
 									  int64 position, TimestampTz stream_time);
 extern void weir_stat_view_add(Oid view, const ViewCounts *counts);
+extern void weir_stat_unnote(Oid relid);	/* view_stats.c */
 extern void weir_stat_position(Oid stream, const char *topic, int32 partition, int64 position);
 extern void weir_stat_high(Oid stream, const char *topic, int32 partition, int64 high);
 extern void weir_stat_doubt(Oid stream, const char *topic, int32 partition);

@@ -161,6 +161,18 @@ weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 	partition_unlock(stat);
 }
 
+void
+weir_stat_heard(Oid stream, const char *topic, int32 partition)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PartitionStat *stat = partition_lock(stream, topic, partition);
+
+	if (stat == NULL)
+		return;
+	stat->last_message_at = now;
+	partition_unlock(stat);
+}
+
 /* A worker begins to read a partition here. */
 void
 weir_stat_partition_start(Oid stream, const char *topic, int32 partition,
@@ -384,6 +396,7 @@ weir_stat_forget(Oid relid)
 
 	if (weir_shared == NULL)
 		return;
+	weir_stat_unnote(relid);
 	LWLockAcquire(weir_shared->stats_lock, LW_EXCLUSIVE);
 	hash_seq_init(&scan, weir_partition_stats);
 	while ((stat = hash_seq_search(&scan)) != NULL)

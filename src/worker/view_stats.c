@@ -1,10 +1,10 @@
 /*
  * view_stats.c
- *	  What a transaction has done to views, told to statistics when it commits.
+ *	  What a transaction has done to views, and INSERTed into streams, told to statistics when it commits.
  *
  * apply, ingest ⇒ view_stats ⇒ stats.c. Rows and late rows of a transaction or savepoint that is rolled back,
  * and of a batch that a worker tries again, have not been: weir.stat_views counts each row once.
- * Counts wait in the transaction's memory, per view and level of subtransaction.
+ * Counts wait in the transaction's memory, per view or stream and level of subtransaction.
  */
 #include "postgres.h"
 
@@ -16,7 +16,8 @@
 
 typedef struct PendingCounts
 {
-	Oid			view;
+	Oid			view;			/* or stream: rows_in and stream_time of what was INSERTed */
+	bool		is_stream;
 	int			level;			/* of the subtransaction */
 	ViewCounts	counts;
 } PendingCounts;
@@ -51,6 +52,22 @@ find(Oid view, int level)
 	return NULL;
 }
 
+/* Tells the counts of a transaction that has committed, or is prepared. True if rows of views may have become too old. */
+static bool
+tell(PendingCounts *entry, bool prepared)
+{
+	if (entry->is_stream)
+	{
+		weir_stat_ingest(entry->view, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION, entry->counts.rows_in, 0, 0, 0,
+						 prepared ? DT_NOBEGIN : entry->counts.stream_time);
+		return false;
+	}
+	if (prepared)
+		entry->counts.stream_time = 0;	/* it may still be rolled back, and what expired would be gone */
+	weir_stat_view_add(entry->view, &entry->counts);
+	return entry->counts.stream_time != 0;
+}
+
 static void
 xact_ended(XactEvent event, void *arg)
 {
@@ -62,14 +79,7 @@ xact_ended(XactEvent event, void *arg)
 	if (event != XACT_EVENT_ABORT)
 	{
 		foreach(lc, pending)
-		{
-			PendingCounts *entry = lfirst(lc);
-
-			if (event == XACT_EVENT_PREPARE)
-				entry->counts.stream_time = 0;	/* it may still be rolled back, and what expired would be gone */
-			weir_stat_view_add(entry->view, &entry->counts);
-			expires |= entry->counts.stream_time != 0;
-		}
+			expires |= tell(lfirst(lc), event == XACT_EVENT_PREPARE);
 	}
 	pending = NIL;
 	if (expires)
@@ -101,8 +111,21 @@ subxact_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent
 	}
 }
 
+/* weir_stat_unnote forgets what waits for the commit, of a stream or view that is dropped. */
+void
+weir_stat_unnote(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		if (((PendingCounts *) lfirst(lc))->view == relid)
+			pending = foreach_delete_current(pending, lc);
+	}
+}
+
 static void
-note(Oid view, const ViewCounts *counts)
+note(Oid view, bool is_stream, const ViewCounts *counts)
 {
 	static bool registered = false;
 	PendingCounts *entry = find(view, GetCurrentTransactionNestLevel());
@@ -121,6 +144,7 @@ note(Oid view, const ViewCounts *counts)
 
 		entry = palloc0(sizeof(PendingCounts));
 		entry->view = view;
+		entry->is_stream = is_stream;
 		entry->level = GetCurrentTransactionNestLevel();
 		pending = lappend(pending, entry);
 		MemoryContextSwitchTo(old);
@@ -135,7 +159,7 @@ weir_stat_view(Oid view, int64 rows_in, int64 rows_changed, int64 late,
 {
 	ViewCounts	counts = {rows_in, rows_changed, late, dead_letters, 1, busy_us};
 
-	note(view, &counts);
+	note(view, false, &counts);
 }
 
 /* weir_stat_view_time tells, once this transaction is committed, how far a batch has brought a view. */
@@ -144,5 +168,18 @@ weir_stat_view_time(Oid view, TimestampTz stream_time)
 {
 	ViewCounts	counts = {.stream_time = stream_time};
 
-	note(view, &counts);
+	note(view, false, &counts);
+}
+
+/*
+ * weir_stat_inserted counts rows INSERTed into a stream: nothing of it if they are rolled back. That
+ * something came is told at once, so that the stream is not idle when they are there.
+ */
+void
+weir_stat_inserted(Oid stream, int64 rows, TimestampTz stream_time)
+{
+	ViewCounts	counts = {.rows_in = rows,.stream_time = stream_time};
+
+	weir_stat_heard(stream, WEIR_INSERT_TOPIC, WEIR_INSERT_PARTITION);
+	note(stream, true, &counts);
 }
