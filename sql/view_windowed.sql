@@ -35,6 +35,11 @@ INSERT INTO queries VALUES
 ('full_join', NULL, $$SELECT window_end AS endtime, auction, a.n, b.n AS before FROM
   (SELECT window_end, auction, count(*) AS n FROM bid, tumble(bid.at, '10 s') WHERE auction < 4 GROUP BY 1, 2) a FULL JOIN
   (SELECT window_end, id AS auction, count(*) AS n FROM auction, tumble(auction.at, '10 s') WHERE id > 2 GROUP BY 1, 2) b USING (window_end, auction)$$),
+-- rows of a window, none of them grouped: those without a match, too
+('rows_left', NULL, $$SELECT l.window_end AS endtime, l.auction, l.price, r.seller FROM (SELECT * FROM bid, tumble(bid.at, '10 s')) l
+  LEFT JOIN (SELECT * FROM auction, tumble(auction.at, '10 s')) r ON r.id = l.auction AND r.window_start = l.window_start AND r.window_end = l.window_end$$),
+('rows_full', NULL, $$SELECT coalesce(l.window_end, r.window_end) AS endtime, l.auction, l.price, r.id, r.seller FROM (SELECT * FROM bid, tumble(bid.at, '10 s')) l
+  FULL JOIN (SELECT * FROM auction, tumble(auction.at, '10 s')) r ON r.id = l.auction AND r.window_start = l.window_start AND r.window_end = l.window_end$$),
 ('anti', NULL, $$SELECT window_end AS endtime, bidder FROM bid, tumble(bid.at, '10 s') EXCEPT SELECT window_end, seller FROM auction, tumble(auction.at, '10 s')$$),
 ('united', NULL, $$SELECT window_end AS endtime, count(DISTINCT who) AS n FROM (
   SELECT window_end, bidder AS who FROM bid, tumble(bid.at, '10 s') UNION

@@ -50,7 +50,9 @@ outer_join_of_streams(Query *query, Node *node, bool *has_stream)
 
 	if (IsA(node, RangeTblRef))
 	{
-		*has_stream |= weir_query_has_stream((Node *) list_make1(rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable)));
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
+
+		*has_stream |= weir_query_has_stream(rte->rtekind == RTE_SUBQUERY ? (Node *) rte->subquery : (Node *) rte);
 		return false;
 	}
 	if (IsA(node, FromExpr))
