@@ -241,7 +241,8 @@ check_set_operation(Query *query, Node *node, const char *name, CheckMode mode)
 	op = castNode(SetOperationStmt, node);
 	if (mode != CHECK_WINDOWED && (op->op != SETOP_UNION || !op->all))
 		weir_refuse(name, psprintf("%s over a stream is not supported.", set_operation_name(op)),
-					"Use UNION ALL of streams, or EXISTS over an ordinary table in WHERE.");
+					op->op == SETOP_UNION ? "Use UNION ALL of streams in a sub-select, and SELECT DISTINCT above it." :
+					"Make each side a continuous view with GROUP BY or DISTINCT, and this one a view over both.");
 	check_set_operation(query, op->larg, name, mode);
 	check_set_operation(query, op->rarg, name, mode);
 }

@@ -326,7 +326,7 @@ weir_recompute_levels(ViewShape *shape)
 						"Make a continuous view of that part, and put the parts together where they are read.");
 		if (level_has_window(level))
 			weir_refuse(shape->name, "A window function in FROM stands beside a sub-select that groups, numbers or makes distinct.",
-						"Window the stream itself, in the innermost SELECT, and pass window_start on.");
+						"Window the stream itself, in the innermost SELECT, and pass window_start on; or make the inner query a continuous view with weir.emit = 'final', and window its window_start in a view over it.");
 		recompute->path = lappend_int(recompute->path, rtindex);
 		recompute->levels = lappend(recompute->levels, next);
 		weir_compat_flatten_groups(next);

@@ -173,6 +173,8 @@ weir_recompute_analyse(ViewShape *shape)
 	if (shape->recompute->keys == NIL && (!shape->finals || shape->joins))
 		weir_refuse(shape->name, psprintf("%s: no column of the select list is a key of every GROUP BY, DISTINCT ON and PARTITION BY, so new rows may change any row of the result.",
 										  what_needs_rows(shape)),
+					list_length(shape->recompute->levels) > 1 ?
+					"Group (or partition) by a column, best by window_start of tumble(), and show it in the select list; or make the inner query a continuous view of its own, and this one a view over it." :
 					"Group (or partition) by a column, best by window_start of tumble(), and show it in the select list.");
 	weir_recompute_unique(shape);
 	shape->grouped = shape->recompute->unique;
