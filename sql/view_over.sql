@@ -28,7 +28,11 @@ INSERT INTO queries VALUES
 ('mixed', $$SELECT k, at, lag(k) OVER (ORDER BY at tie) AS l, avg(v) OVER (ORDER BY at RANGE interval '2 s' PRECEDING) AS a, sum(v) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' PRECEDING) AS s,
               max(v) OVER (ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '1 s' FOLLOWING) AS m, count(*) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' FOLLOWING) AS n FROM source$$, '1 s', true),
 ('groups', $$SELECT at, sum(v) OVER (ORDER BY at GROUPS BETWEEN 3 PRECEDING AND 1 PRECEDING) AS g, count(v) OVER (ORDER BY at tie ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS c FROM (SELECT * FROM source WHERE k > 1 UNION ALL SELECT * FROM source WHERE k = 0) u$$, '0', true),
-('first3', $$SELECT k, at, v FROM (SELECT k, at, v, row_number() OVER (PARTITION BY k ORDER BY at tie) AS n FROM source) x WHERE n <= 3$$, '0', true);
+('first3', $$SELECT k, at, v FROM (SELECT k, at, v, row_number() OVER (PARTITION BY k ORDER BY at tie) AS n FROM source) x WHERE n <= 3$$, '0', true),
+-- without duplicates of a time, by the kept rows or by the row before; and the last row of a key, when none follows for a time
+('alone', $$SELECT k, at, v FROM (SELECT k, at, v, count(*) OVER (PARTITION BY k ORDER BY at RANGE interval '0.3 s' PRECEDING) AS n FROM source) x WHERE n = 1$$, '0', false),
+('once', $$SELECT k, at, v FROM (SELECT k, at, v, lag(at) OVER (PARTITION BY k ORDER BY at tie) AS before FROM source) x WHERE before IS NULL OR at - before > interval '0.3 s'$$, '0', true),
+('last', $$SELECT k, at, v FROM (SELECT k, at, v, count(*) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '0.3 s' FOLLOWING) AS n FROM source) x WHERE n = 1$$, '0.3 s', false);
 DO $$
 DECLARE
   q record;
@@ -82,6 +86,7 @@ SELECT DISTINCT op FROM log;
 SELECT late = (SELECT count(*) FROM came WHERE late) AS late_counted, late > 10 AS some FROM weir.stat_views WHERE view = 'moving'::regclass;
 SELECT count(*) > 1500 AS moving, count(s) < count(*) AS nulls FROM moving;
 SELECT count(*) FROM first3;
+SELECT (SELECT count(*) FROM alone) BETWEEN 300 AND 1500 AS alone, (SELECT count(*) FROM once) BETWEEN 300 AND 1500 AS once, (SELECT count(*) FROM last) BETWEEN 300 AND 1500 AS last;
 SELECT * FROM weir.verify('lags');
 -- of each of six keys (NULL is one) the rows of the last three times are remembered
 DO $$ BEGIN EXECUTE format('CREATE VIEW remembered AS SELECT * FROM %s', (SELECT state FROM weir.view_def WHERE view = 'lags'::regclass)); END $$;
@@ -154,6 +159,7 @@ SELECT line FROM weir.explain('later') AS line WHERE line ~ '^ ?(strategy|why)';
 -- by the clock, where the stream is quiet
 CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW quiet WITH (weir.continuous, weir.emit = 'final') AS SELECT k, count(*) OVER (ORDER BY at RANGE interval '1 s' PRECEDING) AS n FROM q;
+CREATE MATERIALIZED VIEW quiet_rows WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, row_number() OVER (ORDER BY at) AS n FROM q;
 INSERT INTO q VALUES (1, '2025-01-01 00:00:02Z'), (2, '2025-01-01 00:00:01Z'), (3, '2025-01-01 00:00:02.5Z');
 DO $$
 BEGIN
@@ -164,6 +170,19 @@ BEGIN
   END LOOP;
 END $$;
 TABLE quiet ORDER BY k;
+-- and over another view, which closes by the clock, too
+CREATE MATERIALIZED VIEW quiet_steps WITH (weir.continuous, weir.emit = 'final') AS SELECT n, count(*) OVER (ORDER BY at RANGE BETWEEN interval '1 s' PRECEDING AND interval '0.1 s' FOLLOWING) AS near
+  FROM (SELECT n, at FROM quiet_rows) x;
+INSERT INTO q VALUES (4, '2025-01-01 00:30:00Z');
+DO $$
+BEGIN
+  FOR i IN 1..300 LOOP
+    EXIT WHEN (SELECT count(*) FROM view_over.quiet_steps) = 3;
+    COMMIT;
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+TABLE quiet_steps ORDER BY n;
 -- what is not final
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v) OVER (PARTITION BY k ORDER BY at DESC) FROM a;

@@ -168,7 +168,8 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 		purge_sessions(plan, result->times.closing);
 		return;
 	}
-	planned = weir_plan_for_size(plan, plan->close, plan->close_plans, nrows);
+	planned = plan->remember ? weir_plan_no_scan(plan, plan->close, plan->close_plans, nrows) :
+		weir_plan_for_size(plan, plan->close, plan->close_plans, nrows);
 	weir_measure_part("windows closed", true);
 	result->changed = plan->passes ? weir_pass_run(view, planned, plan->text, env, plan->exclusive) :
 		plan->exclusive ? weir_run_plan_newest(planned, plan->text, env, None_Receiver) :
@@ -176,7 +177,7 @@ run_close(View *view, ViewPlan *plan, QueryEnvironment *env, ApplyResult *result
 	if (plan->remember)
 	{
 		weir_measure_part("last rows of keys", false);
-		(void) weir_run_plan_newest(weir_plan_for_size(plan, plan->remember, plan->remember_plans, nrows), plan->text,
+		(void) weir_run_plan_newest(weir_plan_no_scan(plan, plan->remember, plan->remember_plans, nrows), plan->text,
 									env, None_Receiver);
 	}
 	foreach(lc, deltas)

@@ -213,7 +213,7 @@ weir_instant_first(ViewShape *shape, LateRule *rule)
 	level = llast(recompute->levels);
 	if (!recompute->from_result || !recompute->unique || recompute->limit > 1 || !by_event_time(level))
 		weir_refuse(shape->name, "weir.emit = 'final' without a window: only the first row per key, by event time, never changes.",
-					"SELECT DISTINCT ON (key) ... ORDER BY key, the event-time column; or put window_start of tumble() into each GROUP BY, DISTINCT ON and PARTITION BY.");
+					"SELECT DISTINCT ON (key) ... ORDER BY key, the event-time column; or put window_start of tumble() into each GROUP BY, DISTINCT ON and PARTITION BY. The last row per key is kept without weir.emit, or as final when none follows within an interval: count(*) OVER (PARTITION BY key ORDER BY the event time RANGE BETWEEN CURRENT ROW AND an interval FOLLOWING) = 1.");
 	if (rule->keep || rule->passes)
 		weir_refuse(shape->name, "weir.keep of a view with the first row of each key: a key would come again once its row has gone.",
 					"Leave out weir.keep; or make it the first row per key and window, with window_start of tumble() in DISTINCT ON.");

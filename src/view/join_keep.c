@@ -21,6 +21,7 @@
 #include "view/apply.h"
 #include "view/close.h"
 #include "view/join.h"
+#include "view/upstream.h"
 #include "worker/positions.h"
 
 static TimestampTz
@@ -90,6 +91,8 @@ weir_join_first_open(View *view)
 			result = Min(result, DatumGetTimestampTz(time));
 	}
 	weir_catalog_close(&scope);
+	foreach(lc, view->upstreams)
+		result = Min(result, weir_upstream_oldest(lfirst_oid(lc), closed));
 	return result == DT_NOEND ? DT_NOBEGIN : result;
 }
 

@@ -320,7 +320,7 @@ weir_recompute_levels(ViewShape *shape)
 
 		if (weir_join_level(level))
 			weir_refuse(shape->name, "A side of a join of streams groups, numbers or makes distinct: its rows change, and with them those of the join.",
-						"Join first and group above the join; or set weir.emit = 'final', where both sides belong to one window; or make the grouped side a continuous view of its own and join it where it is read.");
+						"Join first and group above the join; or set weir.emit = 'final', where both sides belong to one window; or make the grouped side a continuous view of its own and join it where it is read. The best rows of a window need no join: rank() OVER (PARTITION BY window_start ORDER BY x DESC) AS n, and above that WHERE n = 1.");
 		if (next == NULL)
 			weir_refuse(shape->name, "GROUP BY, DISTINCT or OVER stands in an arm of UNION ALL or in a LATERAL sub-select over a stream.",
 						"Make a continuous view of that part, and put the parts together where they are read.");

@@ -337,7 +337,6 @@ push_down(Query *level)
 	rte->alias = makeAlias(OVER_ALIAS, NIL);
 	rte->eref = makeAlias(OVER_ALIAS, names);
 	rte->inFromCl = true;
-	memset(level, 0, sizeof(Query));
 	*level = *makeNode(Query);
 	level->commandType = CMD_SELECT;
 	level->canSetTag = true;

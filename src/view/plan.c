@@ -457,18 +457,31 @@ weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows
 	return planned;
 }
 
-PlannedStmt *
-weir_plan_by_index(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+/* Plans without the first n of these. */
+static PlannedStmt *
+plan_without(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows, int n)
 {
 	static const char *const others[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
 	int			guc_level = NewGUCNestLevel();
 	PlannedStmt *planned;
 
-	for (int i = 0; i < lengthof(others); i++)
+	for (int i = 0; i < n; i++)
 		(void) set_config_option(others[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	planned = weir_plan_for_size(plan, tree, plans, nrows);
 	AtEOXact_GUC(false, guc_level);
 	return planned;
+}
+
+PlannedStmt *
+weir_plan_by_index(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+{
+	return plan_without(plan, tree, plans, nrows, 3);
+}
+
+PlannedStmt *
+weir_plan_no_scan(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows)
+{
+	return plan_without(plan, tree, plans, nrows, 1);
 }
 
 void

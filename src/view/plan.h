@@ -80,6 +80,9 @@ extern PlannedStmt *weir_plan_for_size(ViewPlan *plan, Query *tree, PlannedStmt 
 /* The same, by indexes only: whatever the planner thinks of a table that was small once. */
 extern PlannedStmt *weir_plan_by_index(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows);
 
+/* The same with any joins, but no scan of a whole table that has an index. */
+extern PlannedStmt *weir_plan_no_scan(ViewPlan *plan, Query *tree, PlannedStmt **plans, int64 nrows);
+
 /* Planned for this call alone, for so many rows: what takes longer than planning. In the caller's memory. */
 extern PlannedStmt *weir_plan_once(ViewPlan *plan, Query *tree, double nrows);
 

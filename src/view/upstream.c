@@ -438,17 +438,18 @@ weir_upstream_between(Oid view, TimestampTz from, TimestampTz until)
 	return buf.data;
 }
 
-TimestampTz
-weir_upstream_newest(Oid view)
+/* The first or last time of the view's rows that meet a condition; none: what is given. */
+static TimestampTz
+time_of_rows(Oid view, const char *aggregate, const char *condition, TimestampTz none)
 {
 	AttrNumber	attno = weir_upstream_time_column(view, false);
-	TimestampTz result = DT_NOBEGIN;
+	TimestampTz result = none;
 	CatalogScope scope;
 
 	if (attno == 0)
 		return result;
 	weir_catalog_open(&scope);
-	weir_catalog_exec("SELECT pg_catalog.max(%s) FROM %s AS r", time_of_column(view, attno, "r"), weir_relation_name(view));
+	weir_catalog_exec("SELECT pg_catalog.%s(%s) FROM %s AS x WHERE %s", aggregate, time_of_column(view, attno, "x"), weir_relation_name(view), condition);
 	if (SPI_processed == 1)
 	{
 		bool		isnull;
@@ -459,6 +460,20 @@ weir_upstream_newest(Oid view)
 	}
 	weir_catalog_close(&scope);
 	return result;
+}
+
+TimestampTz
+weir_upstream_newest(Oid view)
+{
+	return time_of_rows(view, "max", "true", DT_NOBEGIN);
+}
+
+TimestampTz
+weir_upstream_oldest(Oid view, TimestampTz from)
+{
+	char	   *since = weir_upstream_between(view, from, DT_NOEND);
+
+	return time_of_rows(view, "min", since ? since : "true", DT_NOEND);
 }
 
 /* --- its time -------------------------------------------------------------------------- */

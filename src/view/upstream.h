@@ -68,6 +68,9 @@ extern char *weir_upstream_between(Oid view, TimestampTz from, TimestampTz until
 /* Highest event time among a view's rows; DT_NOBEGIN: there are none, or it shows no time. */
 extern TimestampTz weir_upstream_newest(Oid view);
 
+/* weir_upstream_oldest: the earliest time of its rows that are not before a time; DT_NOEND: there are none. */
+extern TimestampTz weir_upstream_oldest(Oid view, TimestampTz from);
+
 /* tables.c: queries over views that change */
 extern bool weir_tables_needed(Query *query, List *sources);
 extern void weir_tables_analyse(ViewShape *shape);
