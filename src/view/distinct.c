@@ -44,6 +44,7 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 #include "view/distinct.h"
+#include "view/parts.h"
 #include "view/states.h"
 
 /* Longer values stand in the index as a digest: an index's row is limited to a third of a page. */
@@ -310,17 +311,6 @@ filtered(DistinctSet *set, Expr *value)
 	return (Expr *) result;
 }
 
-static Expr *
-is_taken(DistinctSet *set)
-{
-	BooleanTest *test = makeNode(BooleanTest);
-
-	test->arg = copyObject(set->filter);
-	test->booltesttype = IS_TRUE;
-	test->location = -1;
-	return (Expr *) test;
-}
-
 /*
  * Each value of a set once per group, NULL being one: what becomes of it is the aggregate's affair. FILTER is looked at behind
  * WHERE, as an aggregate does, and not in it, where the planner might move it before other conditions: OFFSET 0 keeps it out.
@@ -338,7 +328,7 @@ rows_of_set(ViewShape *shape, DistinctSet *set)
 	foreach(lc, set->values)
 		add_group_key(query, filtered(set, lfirst(lc)), psprintf("v%d", foreach_current_index(lc) + 1));
 	if (set->filter)
-		add_group_key(query, is_taken(set), "f");
+		add_group_key(query, weir_boolean_test(copyObject(set->filter), IS_TRUE), "f");
 	else if (query->groupClause == NIL)
 		add_group_key(query, (Expr *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(0), false, true), "n");
 	query->hasSubLinks |= checkExprHasSubLink((Node *) query->targetList);

@@ -21,10 +21,10 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "delta/delta.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/windowed.h"
@@ -48,36 +48,12 @@ weir_instant_has_window(Query *query)
 	return window_walker((Node *) query, NULL);
 }
 
-static Expr *
-before(Expr *a, Expr *b)
-{
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(a, b), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-static void
-add_qual(Query *query, Expr *qual)
-{
-	query->jointree->quals = query->jointree->quals == NULL ? (Node *) qual :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, qual), -1);
-}
-
-static Expr *
-is_not_true(Expr *arg)
-{
-	BooleanTest *test = makeNode(BooleanTest);
-
-	test->arg = arg;
-	test->booltesttype = IS_NOT_TRUE;
-	test->location = -1;
-	return (Expr *) test;
-}
-
 /* Only rows whose time is not closed yet, and closes now. */
 static void
 only_closing(Query *query, Expr *time)
 {
-	add_qual(query, is_not_true(before(time, weir_final_time("closed_until"))));
-	add_qual(query, before(copyObject(time), weir_final_time("closing_until")));
+	weir_add_where(query, weir_boolean_test(weir_before(time, weir_final_time("closed_until")), IS_NOT_TRUE));
+	weir_add_where(query, weir_before(copyObject(time), weir_final_time("closing_until")));
 }
 
 /* --- joins ------------------------------------------------------------------------------ */
@@ -161,8 +137,8 @@ weir_instant_late_rows(Query *level, LateRule *rule, int64 after)
 	exprs[2] = weir_late_expose(late, WEIR_COL_EVENT_TIME);
 	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
 	exprs[4] = weir_late_record(late);
-	add_qual(late, makeBoolExpr(OR_EXPR, list_make2(before(copyObject(exprs[2]), weir_late_deadline(late, rule, false)),
-													before(copyObject(exprs[2]), weir_windowed_plus(weir_final_time("closed_until"), after))), -1));
+	weir_add_where(late, makeBoolExpr(OR_EXPR, list_make2(weir_before(copyObject(exprs[2]), weir_late_deadline(late, rule, false)),
+														  weir_before(copyObject(exprs[2]), weir_windowed_plus(weir_final_time("closed_until"), after))), -1));
 	late->targetList = NIL;
 	for (int i = 0; i < 5; i++)
 		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
@@ -175,7 +151,7 @@ weir_instant_in_time(Query *level, LateRule *rule)
 {
 	Expr	   *time = weir_late_expose(level, WEIR_COL_EVENT_TIME);
 
-	add_qual(level, is_not_true(before(time, weir_late_deadline(level, rule, false))));
+	weir_add_where(level, weir_boolean_test(weir_before(time, weir_late_deadline(level, rule, false)), IS_NOT_TRUE));
 }
 
 /* weir_instant_closing_from leaves the rows of a level that were not closed before; until_close: and none behind what closes now. */

@@ -19,6 +19,7 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 #include "view/join.h"
+#include "view/parts.h"
 
 static int
 hidden_column(RangeTblEntry *delta, const char *name)
@@ -54,9 +55,7 @@ late_condition(RangeTblEntry *delta, int rtindex, int64 microseconds)
 											 makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
 													   IntervalPGetDatum(span), false, false)),
 								  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID,
-								 list_make2(until, hidden_var(delta, rtindex, WEIR_COL_STREAM_TIME, TIMESTAMPTZOID)),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	return weir_before(until, hidden_var(delta, rtindex, WEIR_COL_STREAM_TIME, TIMESTAMPTZOID));
 }
 
 /*
@@ -75,8 +74,7 @@ closed_condition(RangeTblEntry *delta, int rtindex, JoinNode *node)
 											makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
 													  IntervalPGetDatum(span), false, false)),
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(from, weir_final_time("closed_until")),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	return weir_before(from, weir_final_time("closed_until"));
 }
 
 /* The same where pairs are finals: as if its partition's stream time had come to what is closed, and the join's reach behind that. */
@@ -92,19 +90,7 @@ over_condition(RangeTblEntry *delta, int rtindex, int64 later)
 											 makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
 													   IntervalPGetDatum(span), false, false)),
 								  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), until),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-static Expr *
-is_not_true(Expr *arg)
-{
-	BooleanTest *test = makeNode(BooleanTest);
-
-	test->arg = arg;
-	test->booltesttype = IS_NOT_TRUE;
-	test->location = -1;
-	return (Expr *) test;
+	return weir_before(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), until);
 }
 
 /* ROW(the columns that users know) */
@@ -203,7 +189,7 @@ filter_walker(Node *node, JoinFilter *filter)
 										 filter->shape->instants ?
 										 makeBoolExpr(OR_EXPR, list_make2(condition, over_condition(rte, i, filter->shape->close_shift - filter->node->forward)), -1) :
 										 condition));
-		query->jointree->quals = (Node *) is_not_true(condition);
+		query->jointree->quals = (Node *) weir_boolean_test(condition, IS_NOT_TRUE);
 		return false;
 	}
 	return query_tree_walker(query, filter_walker, filter, 0);
@@ -275,8 +261,7 @@ closed_walker(Node *node, JoinNode *join_node)
 		i++;
 		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
 			continue;
-		query->jointree->quals = (Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals,
-																			is_not_true(closed_condition(rte, i, join_node))), -1);
+		weir_add_where(query, weir_boolean_test(closed_condition(rte, i, join_node), IS_NOT_TRUE));
 		return false;
 	}
 	return query_tree_walker(query, closed_walker, join_node, 0);

@@ -25,6 +25,7 @@
 #include "parser/parsetree.h"
 #include "utils/fmgroids.h"
 #include "view/join.h"
+#include "view/parts.h"
 
 /* --- conditions --------------------------------------------------------------- */
 
@@ -88,28 +89,9 @@ item_time(Query *join, int item)
 }
 
 static Expr *
-null_test(Expr *arg, NullTestType type)
-{
-	NullTest   *test = makeNode(NullTest);
-
-	test->arg = copyObject(arg);
-	test->nulltesttype = type;
-	test->location = -1;
-	return (Expr *) test;
-}
-
-static Expr *
 compare(Oid function, Expr *time, const char *other)
 {
-	return (Expr *) makeFuncExpr(function, BOOLOID, list_make2(copyObject(time), weir_final_time(other)),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-static void
-add_where(Query *join, Expr *condition)
-{
-	join->jointree->quals = join->jointree->quals == NULL ? (Node *) condition :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(join->jointree->quals, condition), -1);
+	return weir_time_compare(function, copyObject(time), weir_final_time(other));
 }
 
 /* --- variants ---------------------------------------------------------------------- */
@@ -135,14 +117,14 @@ weir_outer_pairs(Query *join)
 	ListCell   *lc;
 
 	foreach(lc, weir_join_items(join))
-		add_where(join, null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
+		weir_add_where(join, weir_null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
 }
 
 /* weir_outer_present leaves only what has a row of an item, or only what has none, in place. */
 void
 weir_outer_present(Query *join, int item, bool present)
 {
-	add_where(join, null_test(item_time(join, item), present ? IS_NOT_NULL : IS_NULL));
+	weir_add_where(join, weir_null_test(item_time(join, item), present ? IS_NOT_NULL : IS_NULL));
 }
 
 /* weir_outer_column makes a column of an item, above the join. */
@@ -184,11 +166,11 @@ weir_outer_unmatched(Query *join, int item)
 
 		if (lfirst_int(lc) != item)
 		{
-			add_where(join, null_test(time, IS_NULL));
+			weir_add_where(join, weir_null_test(time, IS_NULL));
 			continue;
 		}
-		add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
-		add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
+		weir_add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
+		weir_add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
 	}
 }
 
@@ -214,7 +196,7 @@ no_item_missing(Query *join)
 	ListCell   *lc;
 
 	foreach(lc, weir_join_items(join))
-		tests = lappend(tests, null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
+		tests = lappend(tests, weir_null_test(item_time(join, lfirst_int(lc)), IS_NOT_NULL));
 	return makeBoolExpr(AND_EXPR, tests, -1);
 }
 
@@ -224,9 +206,9 @@ weir_outer_incomplete(Query *join)
 {
 	Expr	   *time = earliest_time(join);
 
-	add_where(join, makeBoolExpr(NOT_EXPR, list_make1(no_item_missing(join)), -1));
-	add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
-	add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
+	weir_add_where(join, makeBoolExpr(NOT_EXPR, list_make1(no_item_missing(join)), -1));
+	weir_add_where(join, compare(F_TIMESTAMPTZ_GE, time, "closed_until"));
+	weir_add_where(join, compare(F_TIMESTAMPTZ_LT, time, "closing_until"));
 }
 
 /* weir_outer_closed leaves out rows without a match that has not closed, in every outer join of a query over deltas. */
@@ -240,8 +222,8 @@ weir_outer_closed(Query *query)
 		Query	   *join = lfirst(lc);
 
 		if (weir_join_bounds(join)->outer != JOIN_INNER)
-			add_where(join, makeBoolExpr(OR_EXPR, list_make2(no_item_missing(join),
-															 compare(F_TIMESTAMPTZ_LT, earliest_time(join), "closing_until")), -1));
+			weir_add_where(join, makeBoolExpr(OR_EXPR, list_make2(no_item_missing(join),
+																  compare(F_TIMESTAMPTZ_LT, earliest_time(join), "closing_until")), -1));
 	}
 }
 

@@ -27,6 +27,7 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/shape.h"
 #include "view/upstream.h"
 
@@ -398,24 +399,6 @@ weir_late_condition(Query *query, int rtindex, int item, LateRule *rule)
 	return list_length(terms) == 1 ? linitial(terms) : makeBoolExpr(OR_EXPR, terms, -1);
 }
 
-static Node *
-is_true(Expr *condition, BoolTestType test)
-{
-	BooleanTest *node = makeNode(BooleanTest);
-
-	node->arg = condition;
-	node->booltesttype = test;
-	node->location = -1;
-	return (Node *) node;
-}
-
-static void
-add_qual(Query *query, Node *qual)
-{
-	query->jointree->quals = query->jointree->quals == NULL ? qual :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, qual), -1);
-}
-
 /*
  * Late conditions of one level: one per window function beside a stream. Beside a join of streams rows are late by
  * the join's own rule (join.c), and there only what is closed is left out here.
@@ -454,7 +437,7 @@ weir_late_only_closed(Query *query)
 		RangeTblEntry *rte = rt_fetch(i, query->rtable);
 
 		if (query->setOperations == NULL && weir_is_window(rte))
-			add_qual(query, (Node *) window_until(rte, i, 2, weir_final_time("closing_until")));
+			weir_add_where(query, window_until(rte, i, 2, weir_final_time("closing_until")));
 		if (rte->rtekind == RTE_SUBQUERY && weir_query_has_delta((Node *) rte->subquery))
 			weir_late_only_closed(rte->subquery);
 	}
@@ -477,7 +460,7 @@ filter_levels(Query *query, LateRule *rule)
 	check_stack_depth();
 	foreach(lc, late_conditions(query, rule))
 	{
-		add_qual(query, is_true(lfirst(lc), IS_NOT_TRUE));
+		weir_add_where(query, weir_boolean_test(lfirst(lc), IS_NOT_TRUE));
 		found = true;
 	}
 	foreach(lc, query->rtable)
@@ -535,23 +518,15 @@ window_time(Query *query, int rtindex)
 	return linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args);
 }
 
-static Expr *
-before(Expr *a, Expr *b)
-{
-	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<")),
-										  TIMESTAMPTZOID, TIMESTAMPTZOID),
-						 BOOLOID, false, a, b, InvalidOid, InvalidOid);
-}
-
 /* Is a row older than the newest of its partition, or older than a window that is closed? */
-static Node *
+static Expr *
 behind_newest(Expr *event_time, Expr *stream_time, LateRule *rule)
 {
-	Expr	   *behind = before(event_time, stream_time);
+	Expr	   *behind = weir_before(event_time, stream_time);
 
 	if (rule->final)
-		behind = makeBoolExpr(OR_EXPR, list_make2(behind, before(copyObject(event_time), weir_final_time("closed_until"))), -1);
-	return (Node *) behind;
+		behind = makeBoolExpr(OR_EXPR, list_make2(behind, weir_before(copyObject(event_time), weir_final_time("closed_until"))), -1);
+	return behind;
 }
 
 /*
@@ -583,9 +558,8 @@ weir_late_query(Query *query, LateRule *rule)
 	exprs[3] = (Expr *) makeVar(window, 1, exprType(window_time(late, window)), -1, InvalidOid, 0);
 	exprs[4] = stream_row(late, rtindex);
 	if (weir_is_event_time(late, window_time(late, window)) && rule->keep_attno != 1)
-		add_qual(late, behind_newest(exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule), rule));
-	add_qual(late, is_true(list_length(conditions) == 1 ? linitial(conditions) :
-						   makeBoolExpr(OR_EXPR, conditions, -1), IS_TRUE));
+		weir_add_where(late, behind_newest(exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule), rule));
+	weir_add_where(late, weir_boolean_test(list_length(conditions) == 1 ? linitial(conditions) : makeBoolExpr(OR_EXPR, conditions, -1), IS_TRUE));
 	late->targetList = NIL;
 	for (int i = 0; i < 5; i++)
 		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));

@@ -34,6 +34,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
+#include "view/parts.h"
 #include "view/session.h"
 #include "view/window.h"
 
@@ -483,7 +484,6 @@ make_source(Split *split, SessionShape *session, LateRule *rule)
 	Query	   *source = copyObject(query);
 	SessionRule *columns = &session->rule;
 	Node	   *time = argument(session_call(query, split->rtindex), 0);
-	NullTest   *test = makeNode(NullTest);
 	int			ncolumns = 0;
 	ListCell   *lc;
 
@@ -509,12 +509,7 @@ make_source(Split *split, SessionShape *session, LateRule *rule)
 	if (columns->judged && weir_late_wanted(split->shape->streams))
 		columns->record = add_target(source, weir_late_record(source), "weir_record");
 
-	test->arg = copyObject((Expr *) time);
-	test->nulltesttype = IS_NOT_NULL;
-	test->argisrow = false;
-	test->location = -1;
-	source->jointree->quals = source->jointree->quals == NULL ? (Node *) test :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(source->jointree->quals, test), -1);
+	weir_add_where(source, weir_null_test(copyObject((Expr *) time), IS_NOT_NULL));
 
 	source->sortClause = NIL;
 	for (int i = 0; i < list_length(split->keys); i++)

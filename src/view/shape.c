@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "view/distinct.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/states.h"
@@ -200,7 +201,6 @@ static TargetEntry *
 pass_target(ViewShape *shape, ShapeContext *context, Expr *rows)
 {
 	Node	   *having = shape->query->havingQual;
-	BooleanTest *test = makeNode(BooleanTest);
 	List	   *conditions = NIL;
 
 	if (having && IsA(having, List))
@@ -211,12 +211,10 @@ pass_target(ViewShape *shape, ShapeContext *context, Expr *rows)
 		conditions = lappend(conditions, makeFuncExpr(F_INT8GT, BOOLOID,
 													  list_make2(rows, makeConst(INT8OID, -1, InvalidOid, sizeof(int64), Int64GetDatum(0), false, true)),
 													  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL));
-	test->arg = make_ands_explicit(conditions);
-	test->booltesttype = IS_TRUE;
-	test->location = -1;
 	shape->passes = true;
 	shape->exclusive = true;
-	return makeTargetEntry((Expr *) test, list_length(shape->query->targetList) + 1, pstrdup("weir_pass"), false);
+	return makeTargetEntry(weir_boolean_test(make_ands_explicit(conditions), IS_TRUE),
+						   list_length(shape->query->targetList) + 1, pstrdup("weir_pass"), false);
 }
 
 static void

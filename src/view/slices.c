@@ -40,6 +40,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "view/parts.h"
 #include "view/shape.h"
 #include "view/window.h"
 
@@ -343,7 +344,6 @@ static void
 remove_window(Slices *slices)
 {
 	Query	   *inner = slices->inner;
-	NullTest   *known = makeNode(NullTest);
 	List	   *kept = NIL;
 	ListCell   *lc;
 
@@ -355,11 +355,7 @@ remove_window(Slices *slices)
 			kept = lappend(kept, ref);
 	}
 	inner->jointree->fromlist = kept;
-	known->arg = copyObject(linitial(slices->call->args));
-	known->nulltesttype = IS_NOT_NULL;
-	known->location = -1;
-	inner->jointree->quals = inner->jointree->quals == NULL ? (Node *) known :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(inner->jointree->quals, known), -1);
+	weir_add_where(inner, weir_null_test(copyObject(linitial(slices->call->args)), IS_NOT_NULL));
 }
 
 /* --- the outer query ------------------------------------------------------------------------------ */
@@ -600,16 +596,13 @@ finish_outer(Slices *slices)
 
 	if (slices->deadline_column)
 	{
-		BooleanTest *open = makeNode(BooleanTest);
 		Expr	   *end = (Expr *) makeVar(2, 2, slices->type, -1, InvalidOid, 0);
+		Expr	   *over = make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<=")),
+														  slices->type, slices->type),
+										 BOOLOID, false, end, inner_var(slices->deadline_column, slices->start),
+										 InvalidOid, InvalidOid);
 
-		open->arg = make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<=")),
-												   slices->type, slices->type),
-								  BOOLOID, false, end, inner_var(slices->deadline_column, slices->start),
-								  InvalidOid, InvalidOid);
-		open->booltesttype = IS_NOT_TRUE;
-		open->location = -1;
-		quals = lappend(quals, open);
+		quals = lappend(quals, weir_boolean_test(over, IS_NOT_TRUE));
 	}
 	outer->rtable = list_make2(subquery_item(slices->inner), window_item(slices));
 	for (int i = 0; i < 2; i++)

@@ -34,6 +34,7 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 #include "view/upstream.h"
@@ -101,21 +102,9 @@ equal_expr(Expr *left, Expr *right)
 }
 
 static Expr *
-is_null(Expr *arg)
-{
-	NullTest   *test = makeNode(NullTest);
-
-	test->arg = arg;
-	test->nulltesttype = IS_NULL;
-	test->argisrow = false;
-	test->location = -1;
-	return (Expr *) test;
-}
-
-static Expr *
 null_safe_equal(Expr *left, Expr *right)
 {
-	Expr	   *both = makeBoolExpr(AND_EXPR, list_make2(is_null(copyObject(left)), is_null(copyObject(right))), -1);
+	Expr	   *both = makeBoolExpr(AND_EXPR, list_make2(weir_null_test(copyObject(left), IS_NULL), weir_null_test(copyObject(right), IS_NULL)), -1);
 
 	return makeBoolExpr(OR_EXPR, list_make2(equal_expr(left, right), both), -1);
 }
@@ -491,8 +480,7 @@ rows_of_touched_keys(ViewShape *shape)
 		weir_outer_closed(query);
 	(void) use_kept_rows(query, recompute, 0);
 	condition = touched_condition(recompute, depth);
-	level->jointree->quals = level->jointree->quals == NULL ? (Node *) condition :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(level->jointree->quals, condition), -1);
+	weir_add_where(level, condition);
 	level->hasSubLinks = true;
 	return query;
 }

@@ -19,6 +19,7 @@
 #include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
+#include "view/parts.h"
 #include "view/shape.h"
 
 /* weir.window_start or window_end for these arguments, or InvalidOid. */
@@ -71,19 +72,6 @@ weir_joined_inner(Node *node, int rtindex)
 }
 
 static void
-require_time(Query *query, Node *time)
-{
-	NullTest   *test = makeNode(NullTest);
-
-	test->arg = (Expr *) time;
-	test->nulltesttype = IS_NOT_NULL;
-	test->argisrow = false;
-	test->location = -1;
-	query->jointree->quals = query->jointree->quals == NULL ? (Node *) test :
-		(Node *) makeBoolExpr(AND_EXPR, list_make2(query->jointree->quals, test), -1);
-}
-
-static void
 unfold_item(Query *query, int rtindex)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
@@ -96,7 +84,7 @@ unfold_item(Query *query, int rtindex)
 	if (args == NIL || !OidIsValid(start) || !OidIsValid(end) ||
 		!weir_joined_inner((Node *) query->jointree, rtindex))
 		return;
-	require_time(query, copyObject(linitial(args)));
+	weir_add_where(query, weir_null_test(copyObject(linitial(args)), IS_NOT_NULL));
 	IncrementVarSublevelsUp((Node *) args, 1, 0);
 	subquery = makeNode(Query);
 	subquery->commandType = CMD_SELECT;

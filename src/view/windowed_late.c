@@ -21,30 +21,14 @@
 #include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/windowed.h"
 
 static Expr *
 not_after(Expr *a, Expr *b)
 {
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LE, BOOLOID, list_make2(a, b), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-}
-
-static Node *
-is_true(Expr *condition, BoolTestType type)
-{
-	BooleanTest *test = makeNode(BooleanTest);
-
-	test->arg = condition;
-	test->booltesttype = type;
-	test->location = -1;
-	return (Node *) test;
-}
-
-static void
-add_qual(Node **quals, Node *qual)
-{
-	*quals = *quals == NULL ? qual : (Node *) makeBoolExpr(AND_EXPR, list_make2(*quals, qual), -1);
+	return weir_time_compare(F_TIMESTAMPTZ_LE, a, b);
 }
 
 /* FROM rows alone, or rows and a window function over them */
@@ -100,7 +84,7 @@ late_of_part(WindowPart *part, LateRule *rule)
 	over = not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_late_deadline(late, rule, false));
 	if (rule->final)
 		over = makeBoolExpr(OR_EXPR, list_make2(over, not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_final_time("closed_until"))), -1);
-	add_qual(&late->jointree->quals, is_true(over, IS_TRUE));
+	weir_add_where(late, weir_boolean_test(over, IS_TRUE));
 	late->targetList = NIL;
 	for (int i = 0; i < 5; i++)
 		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
@@ -141,11 +125,10 @@ static void
 filter_part(WindowPart *part, LateRule *rule)
 {
 	if (part->window)
-		add_qual(&part->level->jointree->quals,
-				 is_true(weir_late_condition(part->level, part->window, part->rows, rule), IS_NOT_TRUE));
+		weir_add_where(part->level, weir_boolean_test(weir_late_condition(part->level, part->window, part->rows, rule), IS_NOT_TRUE));
 	else
-		add_qual(part->quals, is_true(not_after(copyObject(part->end), weir_late_deadline_of(part->level, part->rows, rule)),
-									  IS_NOT_TRUE));
+		weir_add_condition(part->quals,
+						   weir_boolean_test(not_after(copyObject(part->end), weir_late_deadline_of(part->level, part->rows, rule)), IS_NOT_TRUE));
 }
 
 /* weir_windowed_late makes an analysed query leave late rows out, in place, and sets shape->late. */
