@@ -111,20 +111,6 @@ null_text(Node *like)
 	return collated(psprintf("CAST(NULL AS %s)", weir_statement_type(exprType(like), exprTypmod(like))), exprCollation(like));
 }
 
-/* alias(c1, c2, ...) */
-static char *
-numbered(const char *alias, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", alias);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
-}
-
 /* SELECT of one set's rows in the form of the table. */
 static void
 append_set(StringInfo buf, ViewShape *shape, DistinctSet *set, List *targets)
@@ -156,7 +142,7 @@ append_set(StringInfo buf, ViewShape *shape, DistinctSet *set, List *targets)
 			appendStringInfoString(buf, null_text(expr));
 	}
 	appendStringInfo(buf, " FROM %s AS %s", weir_statement_placeholder(set->rows->targetList),
-					 numbered(alias, list_length(set->rows->targetList)));
+					 weir_text_aliases(alias, list_length(set->rows->targetList)));
 	if (set->filter)
 		appendStringInfo(buf, " WHERE %s.c%d", alias, list_length(set->rows->targetList));
 }
@@ -179,7 +165,7 @@ weir_distinct_insert(ViewShape *shape)
 					 weir_relation_name(shape->values_relid), columns.data);
 	foreach(lc, shape->distinct->sets)
 		append_set(&buf, shape, lfirst(lc), targets);
-	appendStringInfo(&buf, ") AS %s\n ORDER BY ", numbered("x", list_length(targets)));
+	appendStringInfo(&buf, ") AS %s\n ORDER BY ", weir_text_aliases("x", list_length(targets)));
 	for (int i = 1; i <= list_length(targets); i++)
 		appendStringInfo(&buf, "%sx.c%d", i > 1 ? ", " : "", i);
 	appendStringInfo(&buf, "\n ON CONFLICT (%s) DO NOTHING RETURNING ", weir_distinct_index(shape, names, 0));
@@ -207,7 +193,7 @@ append_union(StringInfo buf, ViewShape *shape)
 		foreach(lc, distinct->columns)
 			appendStringInfo(buf, ", %s", null_text(lfirst(lc)));
 		appendStringInfo(buf, " FROM %s AS %s\n UNION ALL ", weir_statement_placeholder(distinct->plain->targetList),
-						 numbered("weir_plain", nplain));
+						 weir_text_aliases("weir_plain", nplain));
 	}
 	appendStringInfo(buf, "SELECT v.c%d", nfixed + 1);
 	for (int i = 1; i <= nkeys; i++)
@@ -216,7 +202,7 @@ append_union(StringInfo buf, ViewShape *shape)
 		appendStringInfo(buf, ", %s", null_text((Node *) list_nth_node(TargetEntry, distinct->plain->targetList, i - 1)->expr));
 	foreach(lc, distinct->columns)
 		appendStringInfo(buf, ", %s", collated(psprintf("v.c%d", nfixed + 2 + foreach_current_index(lc)), exprCollation(lfirst(lc))));
-	appendStringInfo(buf, " FROM " WEIR_VALUES " AS %s", numbered("v", nfixed + 1 + list_length(distinct->columns)));
+	appendStringInfo(buf, " FROM " WEIR_VALUES " AS %s", weir_text_aliases("v", nfixed + 1 + list_length(distinct->columns)));
 }
 
 /* Which of the keys a target of the partial query is, from 0; -1: none. */
@@ -264,7 +250,7 @@ weir_distinct_source(ViewShape *shape)
 	ncolumns = 1 + (shape->distinct->plain ? nkeys + nplain : 0) + list_length(shape->distinct->columns);
 	appendStringInfoString(&buf, "\n FROM (");
 	append_union(&buf, shape);
-	appendStringInfo(&buf, ") AS %s", numbered("u", ncolumns));
+	appendStringInfo(&buf, ") AS %s", weir_text_aliases("u", ncolumns));
 	for (int i = 0; i < nkeys; i++)
 		appendStringInfo(&buf, "%su.c%d", i > 0 ? ", " : "\n GROUP BY ", i + 2);
 	appendStringInfoChar(&buf, ')');

@@ -170,36 +170,11 @@ weir_final_sort(Query *final, Expr *end)
 	final->sortClause = list_make1(sort);
 }
 
-/* prefix.c1, prefix.c2 ... under the names of a table's first columns */
-static char *
-columns_of(Oid relid, const char *prefix, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%s%s%s", i > 1 ? ", " : "", prefix,
-						 quote_identifier(get_attname(relid, weir_live_column(relid, i), false)));
-	return buf.data;
-}
-
-static char *
-numbered(const char *prefix, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
-	return buf.data;
-}
-
 /* weir_final_close_statement returns the statement that closes windows, analysed; search_path is pinned. */
 Query *
 weir_final_close_statement(ViewShape *shape, Oid result, Oid state)
 {
 	int			ncolumns = list_length(shape->query->targetList);
-	int			nstates = list_length(shape->partial->targetList);
 	bool		zoned = exprType((Node *) shape->end) == TIMESTAMPTZOID;
 	List	   *visible = list_copy_head(shape->final->targetList, ncolumns);
 	const char *limit = zoned ? "weir.closing_until()" : "pg_catalog.timezone('UTC'::pg_catalog.text, weir.closing_until())";
@@ -209,11 +184,11 @@ weir_final_close_statement(ViewShape *shape, Oid result, Oid state)
 										  "INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)",
 										  weir_relation_name(state),
 										  quote_identifier(get_attname(state, shape->end_column, false)),
-										  limit, columns_of(state, "t.", nstates),
+										  limit, weir_text_names("t.", weir_statement_columns(state, shape->partial->targetList)),
 										  shape->distinct ? ", " : "", shape->distinct ? weir_distinct_free(shape, limit) : "",
-										  weir_relation_name(result), columns_of(result, "", ncolumns),
-										  numbered(WEIR_FINAL ".", ncolumns),
-										  weir_statement_placeholder(visible), numbered("", ncolumns)));
+										  weir_relation_name(result), weir_text_names("", weir_statement_columns(result, visible)),
+										  weir_text_numbered(WEIR_FINAL ".", ncolumns),
+										  weir_statement_placeholder(visible), weir_text_numbered("", ncolumns)));
 	weir_statement_splice(query, WEIR_FINAL, copyObject(shape->final));
 	return query;
 }

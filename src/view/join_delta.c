@@ -138,16 +138,16 @@ reads_batch(Arm *arm, RangeTblEntry *delta)
 	return false;
 }
 
-static char *
-column_list(RangeTblEntry *delta, const char *prefix)
+/* Names of a delta's columns, of char *. */
+static List *
+column_names(RangeTblEntry *delta)
 {
-	StringInfoData buf;
+	List	   *names = NIL;
 	ListCell   *lc;
 
-	initStringInfo(&buf);
 	foreach(lc, delta->eref->colnames)
-		appendStringInfo(&buf, "%s%s%s", buf.len ? ", " : "", prefix, quote_identifier(strVal(lfirst(lc))));
-	return buf.data;
+		names = lappend(names, strVal(lfirst(lc)));
+	return names;
 }
 
 /* The first or the last time that rows of a node may have. */
@@ -189,21 +189,22 @@ rows_text(Arm *arm, RangeTblEntry *delta, int node, bool with_delta, const char 
 	Stream	   *stream = weir_stream_require(strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
 	View	   *view = weir_view_get(arm->view);
 	char	   *since = view ? weir_view_since(view, stream->relid) : NULL;
-	char	   *columns = column_list(delta, "");
+	List	   *names = column_names(delta);
+	char	   *columns = weir_text_names("", names);
 	char	   *rows = weir_relation_name(stream->rows_relid);
 	char	   *applied = psprintf("weir.applied(%u, r." WEIR_COL_PARTITION ", r." WEIR_COL_OFFSET ")%s", stream->relid,
 								   since ? psprintf(" AND (%s)", since) : "");
 	char	   *conditions = time_condition(arm, node);
 
 	if (!with_delta)
-		return psprintf("SELECT %s FROM %s AS r WHERE %s%s", column_list(delta, "r."), rows, applied, conditions);
+		return psprintf("SELECT %s FROM %s AS r WHERE %s%s", weir_text_names("r.", names), rows, applied, conditions);
 	if (!arm->by_key)
 		return psprintf("SELECT %s FROM %s AS r WHERE %s%s\nUNION ALL SELECT * FROM %s AS weir_new_rows(%s)",
-						column_list(delta, "r."), rows, applied, conditions, placeholder, columns);
+						weir_text_names("r.", names), rows, applied, conditions, placeholder, columns);
 	return psprintf("SELECT %s FROM (SELECT k.tableoid AS weir_kept, %s FROM %s AS k\n"
 					"UNION ALL SELECT * FROM (SELECT CAST(0 AS pg_catalog.oid), %s FROM %s AS weir_new_rows(%s) OFFSET 0) AS n) AS r\n"
 					" WHERE (r.weir_kept OPERATOR(pg_catalog.=) CAST(0 AS pg_catalog.oid) OR %s)%s",
-					column_list(delta, "r."), column_list(delta, "k."), rows, columns, placeholder, columns, applied, conditions);
+					weir_text_names("r.", names), weir_text_names("k.", names), rows, columns, placeholder, columns, applied, conditions);
 }
 
 /* old or new rows of a stream, with the columns of its delta */
@@ -351,31 +352,6 @@ make_unmatched(Query *join, int item, Oid view)
 	return query;
 }
 
-/* SELECT of every arm, united. */
-static Query *
-unite_arms(List *arms, int depth)
-{
-	StringInfoData sql;
-	Query	   *query;
-	int			i = 0;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, arms)
-	{
-		List	   *targets = lfirst_node(Query, lc)->targetList;
-
-		i++;
-		appendStringInfo(&sql, "%sSELECT * FROM %s AS weir_arm_%d_%d", i > 1 ? "\nUNION ALL " : "",
-						 weir_statement_placeholder(targets), depth, i);
-	}
-	query = weir_statement_parse(sql.data);
-	i = 0;
-	foreach(lc, arms)
-		weir_statement_splice(query, psprintf("weir_arm_%d_%d", depth, ++i), lfirst(lc));
-	return query;
-}
-
 /* Nothing is in it. */
 static Query *
 leave_none(Query *query)
@@ -414,7 +390,7 @@ change_join(Query *join, Oid view, JoinVariant variant, int depth)
 	if (variant == JOIN_UNMATCHED && list_length(weir_join_items(join)) > 2)
 		return weir_join_bounds(join)->outer == JOIN_INNER ? join : make_unmatched(join, 0, view);
 	if (variant >= JOIN_AFTER && weir_join_bounds(join)->outer != JOIN_INNER)
-		return unite_arms(once_arms(join, view, variant), depth);
+		return weir_statement_unite(psprintf("weir_arm_%d", depth), once_arms(join, view, variant));
 	if (variant == JOIN_BEFORE)
 		return leave_none(join);
 	foreach(lc, weir_join_items(join))
@@ -424,7 +400,7 @@ change_join(Query *join, Oid view, JoinVariant variant, int depth)
 		else if (weir_outer_keeps(join, lfirst_int(lc)))
 			arms = lappend(arms, make_unmatched(join, lfirst_int(lc), view));
 	}
-	return arms == NIL ? join : unite_arms(arms, depth);	/* an inner join of deltas, which are empty then */
+	return arms == NIL ? join : weir_statement_unite(psprintf("weir_arm_%d", depth), arms);	/* an inner join of deltas, which are empty then */
 }
 
 /* Every join at or below a level becomes its variant. */

@@ -289,24 +289,13 @@ touched_arm(Query *join, int spine, int item, Oid view)
 	return query;
 }
 
-static char *
-column_aliases(int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	return buf.data;
-}
-
 /* The spine's old rows that the batch touches, each once, and (after) its new ones. */
 static Query *
 touched_spine(Query *join, int spine, bool after, Oid view)
 {
 	Query	   *part = rt_fetch(spine, join->rtable)->subquery;
 	char	   *placeholder = weir_statement_placeholder(part->targetList);
-	char	   *columns = column_aliases(list_length(part->targetList));
+	char	   *columns = weir_text_numbered("", list_length(part->targetList));
 	int			partition = column_number(part, WEIR_COL_PARTITION);
 	int			offset = column_number(part, WEIR_COL_OFFSET);
 	StringInfoData sql;
@@ -402,30 +391,12 @@ row_hash(ViewShape *shape, const char *prefix, List *names)
 }
 
 static char *
-row_columns(const char *prefix, List *names, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%s%s%s", i > 1 ? ", " : "", prefix,
-						 names ? quote_identifier(list_nth(names, i - 1)) : psprintf("c%d", i));
-	return buf.data;
-}
-
-static char *
-row_text(const char *columns)
-{
-	return psprintf("CAST(ROW(%s) AS pg_catalog.text) COLLATE \"C\"", columns);
-}
-
-static char *
 statement_text(ViewShape *shape, Oid result)
 {
 	const char *table = weir_relation_name(result);
 	List	   *names = weir_statement_columns(result, shape->query->targetList);
 	int			n = list_length(names);
-	char	   *columns = row_columns("x.", NIL, n);
+	char	   *columns = weir_text_numbered("x.", n);
 	char	   *hash = row_hash(shape, "x.", NIL);
 	char	   *placeholder = weir_statement_placeholder(shape->query->targetList);
 	const char *same = "o.r OPERATOR(pg_catalog.=) n.r AND o.d OPERATOR(pg_catalog.=) n.d";
@@ -434,20 +405,20 @@ statement_text(ViewShape *shape, Oid result)
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "WITH weir_after AS MATERIALIZED (SELECT y.*, pg_catalog.row_number() OVER (PARTITION BY y.r) AS d\n"
 					 " FROM (SELECT x.*, %s AS r FROM %s AS x(%s)) AS y),\n",
-					 row_text(columns), placeholder, row_columns("", NIL, n));
+					 weir_text_row(columns), placeholder, weir_text_numbered("", n));
 	appendStringInfo(&buf, " weir_before AS MATERIALIZED (SELECT y.r, y.h, pg_catalog.row_number() OVER (PARTITION BY y.r) AS d\n"
 					 " FROM (SELECT %s AS r, %s AS h FROM %s AS x(%s)) AS y),\n",
-					 row_text(columns), hash ? hash : "0", placeholder, row_columns("", NIL, n));
+					 weir_text_row(columns), hash ? hash : "0", placeholder, weir_text_numbered("", n));
 	appendStringInfo(&buf, " weir_taken AS MATERIALIZED (SELECT o.r, o.h, pg_catalog.count(*) AS n FROM weir_before AS o\n"
 					 " WHERE NOT EXISTS (SELECT FROM weir_after AS n WHERE %s) GROUP BY o.r, o.h),\n", same);
 	appendStringInfo(&buf, " " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT y.id FROM\n"
 					 " (SELECT t.ctid AS id, k.n, pg_catalog.row_number() OVER (PARTITION BY k.r ORDER BY t.ctid) AS d FROM weir_taken AS k, %s AS t\n"
 					 " WHERE %s%s%s OPERATOR(pg_catalog.=) k.r) AS y WHERE y.d OPERATOR(pg_catalog.<=) y.n)) RETURNING 1)\n",
 					 table, table, hash ? row_hash(shape, "t.", names) : "", hash ? " OPERATOR(pg_catalog.=) k.h AND " : "",
-					 row_text(row_columns("t.", names, n)));
+					 weir_text_row(weir_text_names("t.", names)));
 	appendStringInfo(&buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM weir_after AS n WHERE (SELECT pg_catalog.count(*) FROM " WEIR_GONE ") OPERATOR(pg_catalog.>=) 0"
 					 " AND NOT EXISTS (SELECT FROM weir_before AS o WHERE %s)",
-					 table, row_columns("", names, n), row_columns("n.", NIL, n), same);
+					 table, weir_text_names("", names), weir_text_numbered("n.", n), same);
 	return buf.data;
 }
 

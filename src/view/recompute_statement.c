@@ -46,37 +46,6 @@ typedef struct Text
 	bool		all;			/* all rows are touched */
 } Text;
 
-/* c1, c2, ... with a prefix */
-static char *
-columns_list(const char *prefix, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
-	return buf.data;
-}
-
-/* The table's columns with a prefix, as c1, c2, ... if renamed */
-static char *
-table_columns(Text *text, const char *prefix, bool renamed)
-{
-	StringInfoData buf;
-	ListCell   *lc;
-	int			i = 0;
-
-	initStringInfo(&buf);
-	foreach(lc, text->names)
-	{
-		appendStringInfo(&buf, "%s%s%s", i ? ", " : "", prefix, quote_identifier(lfirst(lc)));
-		i++;
-		if (renamed)
-			appendStringInfo(&buf, " AS c%d", i);
-	}
-	return buf.data;
-}
-
 static char *
 name_of(Text *text, TargetEntry *target)
 {
@@ -126,11 +95,11 @@ append_touched(StringInfo buf, Text *text)
 	if (recompute->hashed)
 		appendStringInfo(buf, ", pg_catalog.hash_record_extended(ROW(%s), 0) AS h", nullable.data);
 	appendStringInfo(buf, "\n FROM (SELECT %s%s%s FROM %s AS " WEIR_KEYS "(%s%s)",
-					 columns_list(WEIR_KEYS ".", nkeys),
+					 weir_text_numbered(WEIR_KEYS ".", nkeys),
 					 recompute->windowed ? ", pg_catalog.min(" WEIR_KEYS ".w) AS w" : "",
 					 recompute->window_end ? ", pg_catalog.max(" WEIR_KEYS ".e) AS e" : "",
 					 weir_statement_placeholder(recompute->touched->targetList),
-					 columns_list("", nkeys), window_columns(recompute));
+					 weir_text_numbered("", nkeys), window_columns(recompute));
 	if (recompute->windowed && !recompute->from_result)
 	{
 		bool		zoned = exprType((Node *) recompute->window_start) == TIMESTAMPTZOID;
@@ -141,7 +110,7 @@ append_touched(StringInfo buf, Text *text)
 						 recompute->span == 0 ? "" :
 						 psprintf(" OPERATOR(pg_catalog.+) '" INT64_FORMAT " microseconds'::pg_catalog.interval", recompute->span));
 	}
-	appendStringInfo(buf, "\n GROUP BY %s) AS k)", columns_list(WEIR_KEYS ".", nkeys));
+	appendStringInfo(buf, "\n GROUP BY %s) AS k)", weir_text_numbered(WEIR_KEYS ".", nkeys));
 }
 
 /* Conditions under which row t of the view's table has the touched key k. null_safe: NULL is equal to NULL. */
@@ -208,11 +177,11 @@ old_rows(Text *text, const char *columns)
 	return weir_touched_rows(text->shape, text->result, text->names, columns);
 }
 
-/* A row, or its key, as text: equal texts are equal values, NULLs included. */
+/* A row, or its key, as text. */
 static char *
 row_text(const char *columns)
 {
-	return psprintf("CAST(ROW(%s) AS pg_catalog.text) COLLATE \"C\" AS r", columns);
+	return psprintf("%s AS r", weir_text_row(columns));
 }
 
 /* --- with a unique key ------------------------------------------------------------- */
@@ -284,7 +253,7 @@ append_unique(StringInfo buf, Text *text)
 					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_stays AS n WHERE o.r OPERATOR(pg_catalog.=) n.r))))\n",
 					 text->table);
 	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM " WEIR_NEW " AS n", text->table,
-					 table_columns(text, "", false), columns_list("n.", text->ncolumns));
+					 weir_text_names("", text->names), weir_text_numbered("n.", text->ncolumns));
 	foreach(lc, text->shape->keys)
 	{
 		appendStringInfo(buf, "%sn.c%d", comma, lfirst_node(TargetEntry, lc)->resno);
@@ -306,19 +275,19 @@ static void
 append_multiset(StringInfo buf, Text *text)
 {
 	const char *same = "o.r OPERATOR(pg_catalog.=) n.r AND o.d OPERATOR(pg_catalog.=) n.d";
-	char	   *columns = columns_list("n.", text->ncolumns);
+	char	   *columns = weir_text_numbered("n.", text->ncolumns);
 
 	appendStringInfo(buf, ",\n weir_numbered AS MATERIALIZED (SELECT %s FROM (SELECT n.*, %s FROM " WEIR_NEW " AS n) AS x)",
-					 row_identity(columns_list("x.", text->ncolumns)), row_text(columns));
+					 row_identity(weir_text_numbered("x.", text->ncolumns)), row_text(columns));
 	appendStringInfo(buf, ",\n " WEIR_OLD " AS MATERIALIZED (SELECT %s FROM (%s) AS x)",
 					 row_identity("x.id"),
-					 old_rows(text, psprintf("t.ctid AS id, %s", row_text(table_columns(text, "t.", false)))));
+					 old_rows(text, psprintf("t.ctid AS id, %s", row_text(weir_text_names("t.", text->names)))));
 	appendStringInfo(buf, ",\n " WEIR_GONE " AS (DELETE FROM %s AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY"
 					 " (ARRAY(SELECT o.id FROM " WEIR_OLD " AS o WHERE NOT EXISTS (SELECT FROM weir_numbered AS n WHERE %s)))\n RETURNING 1)\n",
 					 text->table, same);
 	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT %s FROM weir_numbered AS n WHERE (SELECT pg_catalog.count(*) FROM " WEIR_GONE ") OPERATOR(pg_catalog.>=) 0"
 					 " AND NOT EXISTS (SELECT FROM " WEIR_OLD " AS o WHERE %s)",
-					 text->table, table_columns(text, "", false), columns, same);
+					 text->table, weir_text_names("", text->names), columns, same);
 }
 
 /* --- references to the touched keys ---------------------------------------------------------- */
@@ -337,7 +306,7 @@ weir_touched_reference(Recompute *recompute)
 	if (recompute->window_end)
 		targets = lappend(targets, makeTargetEntry(recompute->window_end, list_length(targets) + 1, NULL, false));
 	return psprintf("(SELECT * FROM %s AS " WEIR_TOUCHED_REFERENCE "(%s%s))", weir_statement_placeholder(targets),
-					columns_list("", list_length(recompute->keys)), window_columns(recompute));
+					weir_text_numbered("", list_length(recompute->keys)), window_columns(recompute));
 }
 
 typedef struct Resolve
@@ -391,7 +360,7 @@ weir_recompute_statement(ViewShape *shape, Oid result)
 	initStringInfo(&buf);
 	append_touched(&buf, &text);
 	appendStringInfo(&buf, ",\n " WEIR_NEW " AS MATERIALIZED (SELECT * FROM %s AS " WEIR_ROWS "(%s))",
-					 weir_statement_placeholder(shape->query->targetList), columns_list("", text.ncolumns));
+					 weir_statement_placeholder(shape->query->targetList), weir_text_numbered("", text.ncolumns));
 	if (recompute->unique)
 		append_unique(&buf, &text);
 	else
@@ -424,7 +393,7 @@ weir_recompute_all_statement(ViewShape *shape, Oid result)
 	text.all = true;
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "WITH " WEIR_NEW " AS MATERIALIZED (SELECT * FROM %s AS " WEIR_ROWS "(%s))",
-					 weir_statement_placeholder(shape->query->targetList), columns_list("", text.ncolumns));
+					 weir_statement_placeholder(shape->query->targetList), weir_text_numbered("", text.ncolumns));
 	if (shape->recompute->unique)
 		append_unique(&buf, &text);
 	else

@@ -20,18 +20,6 @@
 #include "view/replace.h"
 #include "view/shape.h"
 
-static char *
-column_list(List *names)
-{
-	StringInfoData buf;
-	ListCell   *lc;
-
-	initStringInfo(&buf);
-	foreach(lc, names)
-		appendStringInfo(&buf, "%s%s", buf.len ? ", " : "", quote_identifier(lfirst(lc)));
-	return buf.data;
-}
-
 /* Rows of a table from a time in one of its columns on become those of another one with the same columns. */
 static void
 take_rows(Oid to, Oid from, List *targets, int column, TimestampTz since)
@@ -40,8 +28,8 @@ take_rows(Oid to, Oid from, List *targets, int column, TimestampTz since)
 
 	(void) weir_catalog_exec("DELETE FROM %s WHERE %s", to_name, weir_age_condition(to, column, ">=", since));
 	(void) weir_catalog_exec("INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s", to_name,
-							 column_list(weir_statement_columns(to, targets)),
-							 column_list(weir_statement_columns(from, targets)),
+							 weir_text_names("", weir_statement_columns(to, targets)),
+							 weir_text_names("", weir_statement_columns(from, targets)),
 							 weir_relation_name(from), weir_age_condition(from, column, ">=", since));
 }
 

@@ -262,18 +262,6 @@ change_columns(Replace *replace)
 	CommandCounterIncrement();
 }
 
-static char *
-name_list(const char *prefix, List *names)
-{
-	StringInfoData buf;
-	ListCell   *lc;
-
-	initStringInfo(&buf);
-	foreach(lc, names)
-		appendStringInfo(&buf, "%s%s%s", buf.len ? ", " : "", prefix, quote_identifier(lfirst(lc)));
-	return buf.data;
-}
-
 /* Names of the columns of weir's unique index; NIL: none. */
 static List *
 unique_names(Oid relid)
@@ -349,21 +337,21 @@ difference_text(Replace *replace, List *key)
 						" n AS MATERIALIZED (SELECT n.*, CAST(ROW(%s) AS text) AS weir_r, row_number() OVER (PARTITION BY CAST(ROW(%s) AS text)) AS weir_d FROM %s AS n),"
 						" gone AS (DELETE FROM %s AS t USING o WHERE t.tableoid = o.o AND t.ctid = o.id AND NOT EXISTS (SELECT FROM n WHERE n.weir_r = o.r AND n.weir_d = o.d) RETURNING 1)"
 						" INSERT INTO %s (%s) SELECT %s FROM n WHERE (SELECT count(*) FROM gone) >= 0 AND NOT EXISTS (SELECT FROM o WHERE o.r = n.weir_r AND o.d = n.weir_d)",
-						name_list("t.", all), name_list("t.", all), replace->table,
-						name_list("n.", all), name_list("n.", all), beside,
-						replace->table, replace->table, name_list("", all), name_list("n.", all));
+						weir_text_names("t.", all), weir_text_names("t.", all), replace->table,
+						weir_text_names("n.", all), weir_text_names("n.", all), beside,
+						replace->table, replace->table, weir_text_names("", all), weir_text_names("n.", all));
 	initStringInfo(&set);
 	foreach(lc, values)
 		appendStringInfo(&set, "%s%s = excluded.%s", set.len ? ", " : "", quote_identifier(lfirst(lc)), quote_identifier(lfirst(lc)));
 	return psprintf("WITH n AS MATERIALIZED (SELECT CAST(ROW(%s) AS text) AS r FROM %s AS n),"
 					" gone AS (DELETE FROM %s AS t USING (SELECT t.tableoid AS o, t.ctid AS id FROM %s AS t WHERE NOT EXISTS (SELECT FROM n WHERE n.r = CAST(ROW(%s) AS text))) AS o WHERE t.tableoid = o.o AND t.ctid = o.id)"
 					" INSERT INTO %s AS t (%s) SELECT %s FROM %s AS n ON CONFLICT (%s) %s%s%s%s%s%s",
-					name_list("n.", key), beside, replace->table, replace->table, name_list("t.", key),
-					replace->table, name_list("", all), name_list("n.", all), beside, name_list("", key),
+					weir_text_names("n.", key), beside, replace->table, replace->table, weir_text_names("t.", key),
+					replace->table, weir_text_names("", all), weir_text_names("n.", all), beside, weir_text_names("", key),
 					values ? "DO UPDATE SET " : "DO NOTHING", set.data,
-					values ? " WHERE CAST(ROW(" : "", values ? name_list("t.", values) : "",
+					values ? " WHERE CAST(ROW(" : "", values ? weir_text_names("t.", values) : "",
 					values ? ") AS record) *<> CAST(ROW(" : "",
-					values ? psprintf("%s) AS record)", name_list("excluded.", values)) : "");
+					values ? psprintf("%s) AS record)", weir_text_names("excluded.", values)) : "");
 }
 
 static pg_noinline void

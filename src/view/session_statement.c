@@ -104,20 +104,6 @@ absorb_statement(ViewShape *shape, Oid state)
 	return query;
 }
 
-/* alias(c1, c2, ...) */
-static char *
-numbered_columns(const char *alias, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", alias);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
-}
-
 static Query *
 gone_statement(ViewShape *shape, Oid result)
 {
@@ -130,7 +116,7 @@ gone_statement(ViewShape *shape, Oid result)
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "DELETE FROM %s AS t USING %s AS %s WHERE true", weir_relation_name(result),
 					 weir_statement_placeholder(shape->partial->targetList),
-					 numbered_columns(WEIR_SESSION_GONE, list_length(shape->partial->targetList)));
+					 weir_text_aliases(WEIR_SESSION_GONE, list_length(shape->partial->targetList)));
 	foreach(lc, shape->keys)
 	{
 		TargetEntry *key = lfirst(lc);
@@ -243,7 +229,7 @@ weir_session_close_statement(ViewShape *shape, Oid result, Oid state)
 		appendStringInfo(&buf, "%s" WEIR_FINAL ".c%d", i > 1 ? ", " : "", i);
 	appendStringInfo(&buf, " FROM %s AS %s",
 					 weir_statement_placeholder(list_copy_head(shape->final->targetList, ncolumns)),
-					 numbered_columns(WEIR_FINAL, ncolumns));
+					 weir_text_aliases(WEIR_FINAL, ncolumns));
 	query = weir_statement_parse(buf.data);
 	weir_statement_splice(query, WEIR_FINAL, weir_session_final(shape));
 	linitial_node(CommonTableExpr, query->cteList)->cterefcount = 1;	/* spliced in, the parser has not seen it */

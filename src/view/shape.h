@@ -189,14 +189,21 @@ extern List *weir_arrival_break_ties(Query *level, List *clauses);
 /* statement.c */
 extern Query *weir_statement_make(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_statement_whole(ViewShape *shape, Oid result, Oid state);
+extern char *weir_statement_states(ViewShape *shape, Oid state);
+
+/* statement_text.c: what the texts of statements are put together from */
 extern Query *weir_statement_parse(const char *sql);
 extern void weir_statement_splice(Query *query, const char *alias, Query *part);
+extern Query *weir_statement_unite(const char *alias, List *queries);
 extern char *weir_statement_placeholder(List *targets);
-extern char *weir_statement_states(ViewShape *shape, Oid state);
 extern char *weir_statement_type(Oid type, int32 typmod);
 extern List *weir_statement_columns(Oid relid, List *targets);
 extern AttrNumber weir_live_column(Oid relid, int n);
 extern int	weir_live_number(Oid relid, AttrNumber attno);
+extern char *weir_text_numbered(const char *prefix, int n);
+extern char *weir_text_aliases(const char *name, int n);
+extern char *weir_text_names(const char *prefix, List *names);
+extern char *weir_text_row(const char *columns);
 extern char *weir_operator_text(Oid operator);
 extern char *weir_null_text(const char *value, Oid type);
 extern char *weir_match_text(const char *left, const char *right, Oid type, bool never_null);

@@ -4,9 +4,8 @@
  *
  * aggregates ⇒ statement ⇒ apply. The frame (which columns, which key, how old
  * and new merge) is written as text and parsed under a pinned search_path; it
- * names everything in full. Where the definition's query belongs, the frame has a placeholder
- * sub-select of the same column types, which is then replaced by the query tree. So the
- * user's expressions never go through text.
+ * names everything in full (statement_text.c). Where the definition's query belongs, the frame has a
+ * placeholder, which is then replaced by the query tree.
  *
  * In place:
  *	  INSERT INTO v AS t (...) SELECT ... FROM <partial> ORDER BY keys
@@ -25,24 +24,12 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/catalog.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
-#include "catalog/stream.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/analyze.h"
-#include "parser/parser.h"
-#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/ruleutils.h"
-#include "access/transam.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
 #include "view/distinct.h"
 #include "view/join.h"
 #include "view/over.h"
@@ -51,72 +38,7 @@
 #include "view/shape.h"
 #include "view/upstream.h"
 
-/* --- parts of the text ------------------------------------------------------ */
-
-char *
-weir_statement_type(Oid type, int32 typmod)
-{
-	return format_type_extended(type, typmod,
-								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
-}
-
-/* (SELECT NULL::type AS c1, ...): stands for a query with these targets. */
-char *
-weir_statement_placeholder(List *targets)
-{
-	StringInfoData buf;
-	ListCell   *lc;
-	int			i = 0;
-
-	initStringInfo(&buf);
-	appendStringInfoString(&buf, "(SELECT ");
-	foreach(lc, targets)
-	{
-		Node	   *expr = (Node *) ((TargetEntry *) lfirst(lc))->expr;
-		Oid			collation = exprCollation(expr);
-
-		appendStringInfo(&buf, "%sCAST(NULL AS %s)", i++ ? ", " : "",
-						 weir_statement_type(exprType(expr), exprTypmod(expr)));
-		if (OidIsValid(collation))
-			appendStringInfo(&buf, " COLLATE %s", generate_collation_name(collation));
-		appendStringInfo(&buf, " AS c%d", i);
-	}
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
-}
-
-/* name(c1, c2, ...) */
-static char *
-column_aliases(const char *name, int ncolumns)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", name);
-	for (int i = 1; i <= ncolumns; i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
-}
-
-/* prefix.name, ... ; prefix may be NULL */
-static char *
-name_list(const char *prefix, List *names)
-{
-	StringInfoData buf;
-	ListCell   *lc;
-
-	initStringInfo(&buf);
-	foreach(lc, names)
-	{
-		if (buf.len > 0)
-			appendStringInfoString(&buf, ", ");
-		if (prefix)
-			appendStringInfo(&buf, "%s.", prefix);
-		appendStringInfoString(&buf, quote_identifier(lfirst(lc)));
-	}
-	return buf.data;
-}
+/* --- how old and new merge --------------------------------------------------------- */
 
 /* weir.top_merge(old, new, n) and its kin */
 static char *
@@ -193,7 +115,7 @@ append_conflict(StringInfo buf, UpsertTable *table)
 	if (table->keys == NIL)
 		appendStringInfoString(buf, "\n ON CONFLICT ((true))");
 	else
-		appendStringInfo(buf, "\n ON CONFLICT (%s)", name_list(NULL, table->keys));
+		appendStringInfo(buf, "\n ON CONFLICT (%s)", weir_text_names("", table->keys));
 	if (table->values == NIL)
 	{
 		appendStringInfoString(buf, " DO NOTHING");
@@ -209,7 +131,7 @@ append_conflict(StringInfo buf, UpsertTable *table)
 	if (table->watched == NIL)
 		return;
 	appendStringInfo(buf, "\n WHERE CAST(ROW(%s) AS pg_catalog.record) OPERATOR(pg_catalog.*<>) CAST(ROW(",
-					 name_list("t", table->values));
+					 weir_text_names("t.", table->values));
 	first = true;
 	foreach(lm, table->watched)
 	{
@@ -227,11 +149,11 @@ append_insert(StringInfo buf, UpsertTable *table, const char *source, const char
 	ListCell   *lc;
 
 	appendStringInfo(buf, "INSERT INTO %s AS t (%s)\n SELECT ", table->name,
-					 name_list(NULL, table->columns));
+					 weir_text_names("", table->columns));
 	for (int i = 1; i <= list_length(table->columns); i++)
 		appendStringInfo(buf, "%s%s.c%d", i > 1 ? ", " : "", alias, i);
 	appendStringInfo(buf, "\n FROM %s AS %s", source,
-					 column_aliases(alias, list_length(table->columns)));
+					 weir_text_aliases(alias, list_length(table->columns)));
 	foreach(lc, order)
 	{
 		appendStringInfo(buf, "%s%s.c%d", first ? "\n ORDER BY " : ", ", alias, lfirst_int(lc));
@@ -242,74 +164,6 @@ append_insert(StringInfo buf, UpsertTable *table, const char *source, const char
 }
 
 /* --- tables behind a shape ------------------------------------------------------ */
-
-static void
-refuse_changed_table(Relation rel, const char *column)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table of continuous view \"%s\" no longer fits its query", RelationGetRelationName(rel)),
-			 errdetail("Column \"%s\" was dropped or has another type.", column),
-			 errhint("Drop the view and create it again.")));
-}
-
-/* weir_live_column: the n-th column of a table, dropped ones left out (weir.replace may drop some); 0: there are not so many */
-AttrNumber
-weir_live_column(Oid relid, int n)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	result = 0;
-
-	for (int i = 0; i < desc->natts && result == 0; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped && --n == 0)
-			result = i + 1;
-	}
-	table_close(rel, NoLock);
-	return result;
-}
-
-/* weir_live_number: the other way round */
-int
-weir_live_number(Oid relid, AttrNumber attno)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	int			n = weir_delta_column(rel, attno) + 1;
-
-	table_close(rel, NoLock);
-	return n;
-}
-
-/*
- * weir_statement_columns returns today's names of a table's first columns, which stand
- * for these targets: columns may have been renamed, and others added behind.
- */
-List *
-weir_statement_columns(Oid relid, List *targets)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	List	   *names = NIL;
-	ListCell   *lc;
-	int			i = 0;
-
-	foreach(lc, targets)
-	{
-		TargetEntry *tle = lfirst(lc);
-		Form_pg_attribute att;
-
-		while (i < desc->natts && TupleDescAttr(desc, i)->attisdropped)
-			i++;
-		att = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
-		if (att == NULL || att->atttypid != exprType((Node *) tle->expr))
-			refuse_changed_table(rel, tle->resname ? tle->resname : "?");
-		names = lappend(names, pstrdup(NameStr(att->attname)));
-		i++;
-	}
-	table_close(rel, NoLock);
-	return names;
-}
 
 /* Does an update change the row in any case? A plain count(*) does. */
 static bool
@@ -423,53 +277,6 @@ key_order(List *keys, bool by_resno)
 	return order;
 }
 
-/* weir_operator_text: an operator with its schema, as OPERATOR(...) */
-char *
-weir_operator_text(Oid operator)
-{
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
-	char	   *text;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", operator);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return text;
-}
-
-/* The schema-qualified equality of a type, as OPERATOR(...). */
-static char *
-equality_text(Oid type)
-{
-	Oid			eq = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
-
-	if (!OidIsValid(eq))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("could not identify an equality operator for type %s", format_type_be(type))));
-	return weir_operator_text(eq);
-}
-
-/* weir_null_text: a condition that holds for NULL only, not for a row of NULLs, which IS NULL as well. */
-char *
-weir_null_text(const char *value, Oid type)
-{
-	return psprintf(type_is_rowtype(type) ? "%s IS NOT DISTINCT FROM NULL" : "%s IS NULL", value);
-}
-
-/* A condition that holds for equal values, NULL being equal to NULL; a form that can use an index. */
-char *
-weir_match_text(const char *left, const char *right, Oid type, bool never_null)
-{
-	char	   *equal = psprintf("%s %s %s", left, equality_text(type), right);
-
-	return never_null ? equal :
-		psprintf("(%s OR (%s AND %s))", equal, weir_null_text(left, type), weir_null_text(right, type));
-}
-
 /* DELETE of the result rows whose groups do not qualify (any more). */
 static void
 append_delete(StringInfo buf, ViewShape *shape, UpsertTable *table)
@@ -496,8 +303,8 @@ append_passing(StringInfo buf, ViewShape *shape, UpsertTable *table)
 	int			n = list_length(table->columns);
 	StringInfoData source;
 
-	appendStringInfo(buf, ", %s AS MATERIALIZED (SELECT * FROM %s AS %s)\n", column_aliases(WEIR_RESULT, n + 1),
-					 weir_statement_placeholder(shape->final->targetList), column_aliases(WEIR_FINAL, n + 1));
+	appendStringInfo(buf, ", %s AS MATERIALIZED (SELECT * FROM %s AS %s)\n", weir_text_aliases(WEIR_RESULT, n + 1),
+					 weir_statement_placeholder(shape->final->targetList), weir_text_aliases(WEIR_FINAL, n + 1));
 	appendStringInfoString(buf, ", weir_gone AS (");
 	append_delete(buf, shape, table);
 	appendStringInfoString(buf, ")\n");
@@ -554,7 +361,7 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 	describe_state(shape, state, &table);
 	appendStringInfo(&buf, "%s %s AS (", values ? "," : "WITH", WEIR_MERGED);
 	append_insert(&buf, &table, source, WEIR_PART, key_order(shape->keys, false), true);
-	appendStringInfo(&buf, "\n RETURNING %s)\n", name_list("t", table.columns));
+	appendStringInfo(&buf, "\n RETURNING %s)\n", weir_text_names("t.", table.columns));
 	describe_result(shape, result, &table);
 	if (shape->passes)
 	{
@@ -566,56 +373,7 @@ statement_text(ViewShape *shape, Oid result, Oid state)
 	return buf.data;
 }
 
-/* --- text ⇒ tree ---------------------------------------------------------------- */
-
-/* weir_statement_parse analyses one statement; the caller has pinned the search_path. */
-Query *
-weir_statement_parse(const char *sql)
-{
-	List	   *raw = raw_parser(sql, RAW_PARSE_DEFAULT);
-
-	return parse_analyze_fixedparams(linitial_node(RawStmt, raw), sql, NULL, 0, NULL);
-}
-
-typedef struct Splice
-{
-	const char *alias;
-	Query	   *part;
-	int			found;
-} Splice;
-
-static bool
-splice_walker(Node *node, Splice *splice)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		if (rte->rtekind == RTE_SUBQUERY && strcmp(rte->eref->aliasname, splice->alias) == 0)
-		{
-			rte->subquery = splice->part;
-			splice->found++;
-		}
-		return false;
-	}
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, splice_walker, splice,
-								 QTW_EXAMINE_RTES_AFTER);
-	return expression_tree_walker(node, splice_walker, splice);
-}
-
-/* weir_statement_splice puts part in the place of the one placeholder with this alias. */
-void
-weir_statement_splice(Query *query, const char *alias, Query *part)
-{
-	Splice		splice = {alias, part, 0};
-
-	(void) splice_walker((Node *) query, &splice);
-	if (splice.found != 1)
-		elog(ERROR, "%d placeholders \"%s\" in weir's statement", splice.found, alias);
-}
+/* --- the statements ----------------------------------------------------------------- */
 
 /*
  * weir_statement_whole returns the statement that merges a query over deltas, analysed, not rewritten: the
@@ -688,7 +446,7 @@ late_statement(ViewShape *shape)
 										  "CAST(NULL AS pg_catalog.text)",
 										  ncolumns > 5 ? ", pg_catalog.min(" WEIR_LATE ".c6)" : "",
 										  weir_statement_placeholder(shape->late->targetList),
-										  column_aliases(WEIR_LATE, ncolumns)));
+										  weir_text_aliases(WEIR_LATE, ncolumns)));
 	weir_statement_splice(query, WEIR_LATE, copyObject(shape->late));
 	return query;
 }

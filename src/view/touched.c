@@ -442,22 +442,16 @@ joined_touched_query(Recompute *recompute)
 {
 	Query	   *one = touched_query(recompute);
 	int			n = use_kept_rows(copyObject(one), recompute, 0);
-	StringInfoData buf;
-	Query	   *query;
+	List	   *parts = NIL;
 
-	initStringInfo(&buf);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%sSELECT * FROM %s AS weir_part_%d", i > 1 ? " UNION ALL " : "",
-						 weir_statement_placeholder(one->targetList), i);
-	query = weir_statement_parse(buf.data);
 	for (int i = 1; i <= n; i++)
 	{
 		Query	   *part = copyObject(one);
 
 		(void) use_kept_rows(part, recompute, i);
-		weir_statement_splice(query, psprintf("weir_part_%d", i), part);
+		parts = lappend(parts, part);
 	}
-	return query;
+	return weir_statement_unite("weir_part", parts);
 }
 
 /* The definition over the kept rows of the touched keys. */
