@@ -22,6 +22,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/session.h"
 #include "view/shape.h"
 
@@ -87,13 +88,9 @@ static List *
 break_tie(Query *level, List *clauses, Expr *column)
 {
 	TargetEntry *tle = makeTargetEntry(column, list_length(level->targetList) + 1, pstrdup(WEIR_HIDDEN_PREFIX "arrival"), true);
-	SortGroupClause *clause = makeNode(SortGroupClause);
 
-	get_sort_group_operators(exprType((Node *) column), true, true, false,
-							 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
 	level->targetList = lappend(level->targetList, tle);
-	clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
-	return lappend(clauses, clause);
+	return lappend(clauses, weir_sort_clause(level, tle));
 }
 
 /* weir_arrival_break_ties puts the order of arrival behind an ORDER BY of a level or of a window. */

@@ -51,16 +51,10 @@ typedef struct Windows
 	List	   *calls;			/* of FuncExpr */
 } Windows;
 
-static FuncExpr *
-window_call(RangeTblEntry *rte)
-{
-	return (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-}
-
 static void
 take_window(Windows *windows, Query *query, RangeTblEntry *rte)
 {
-	FuncExpr   *call = window_call(rte);
+	FuncExpr   *call = weir_window_call(rte);
 
 	if (!weir_is_event_time(query, linitial(call->args)))
 		weir_refuse(windows->name, "weir.emit = 'final' closes windows by the stream's event time, and this window is over something else.",

@@ -281,12 +281,9 @@ static void
 add_group_key(Query *query, Expr *expr, const char *name)
 {
 	TargetEntry *tle = makeTargetEntry(expr, list_length(query->targetList) + 1, pstrdup(name), false);
-	SortGroupClause *group = makeNode(SortGroupClause);
 
 	query->targetList = lappend(query->targetList, tle);
-	get_sort_group_operators(exprType((Node *) expr), true, true, false, &group->sortop, &group->eqop, NULL, &group->hashable);
-	group->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
-	query->groupClause = lappend(query->groupClause, group);
+	query->groupClause = lappend(query->groupClause, weir_sort_clause(query, tle));
 }
 
 /* The value, or NULL where FILTER leaves the row out. */
@@ -384,7 +381,7 @@ note_end(ViewShape *shape)
 		}
 	}
 	rte = rt_fetch(castNode(Var, shape->end)->varno, shape->partial->rtable);
-	call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	call = weir_window_call(rte);
 	if (contain_var_clause((Node *) list_copy_tail(call->args, 1)))
 		weir_refuse(shape->name, "DISTINCT in a final view over windows whose size depends on the row.",
 					"Group by window_end, too.");

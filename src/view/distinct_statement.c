@@ -154,24 +154,16 @@ weir_distinct_insert(ViewShape *shape)
 	List	   *targets = weir_distinct_targets(shape);
 	List	   *names = weir_statement_columns(shape->values_relid, targets);
 	StringInfoData buf;
-	StringInfoData columns;
 	ListCell   *lc;
 
-	initStringInfo(&columns);
-	foreach(lc, names)
-		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", quote_identifier(lfirst(lc)));
 	initStringInfo(&buf);
 	appendStringInfo(&buf, WEIR_VALUES " AS (INSERT INTO %s AS t (%s)\n SELECT * FROM (",
-					 weir_relation_name(shape->values_relid), columns.data);
+					 weir_relation_name(shape->values_relid), weir_text_names("", names));
 	foreach(lc, shape->distinct->sets)
 		append_set(&buf, shape, lfirst(lc), targets);
-	appendStringInfo(&buf, ") AS %s\n ORDER BY ", weir_text_aliases("x", list_length(targets)));
-	for (int i = 1; i <= list_length(targets); i++)
-		appendStringInfo(&buf, "%sx.c%d", i > 1 ? ", " : "", i);
-	appendStringInfo(&buf, "\n ON CONFLICT (%s) DO NOTHING RETURNING ", weir_distinct_index(shape, names, 0));
-	foreach(lc, names)
-		appendStringInfo(&buf, "%st.%s", foreach_current_index(lc) > 0 ? ", " : "", quote_identifier(lfirst(lc)));
-	appendStringInfoChar(&buf, ')');
+	appendStringInfo(&buf, ") AS %s\n ORDER BY %s\n ON CONFLICT (%s) DO NOTHING RETURNING %s)",
+					 weir_text_aliases("x", list_length(targets)), weir_text_numbered("x.", list_length(targets)),
+					 weir_distinct_index(shape, names, 0), weir_text_names("t.", names));
 	return buf.data;
 }
 

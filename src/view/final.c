@@ -31,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "view/distinct.h"
+#include "view/parts.h"
 #include "view/shape.h"
 
 /* weir_final_hidden_keys collects the group keys that stand in the select list only because GROUP BY names them. */
@@ -83,14 +84,6 @@ window_of(Query *query, Node *node, int *varno)
 	}
 }
 
-static bool
-is_cumulate(RangeTblEntry *rte)
-{
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-
-	return strcmp(get_func_name(call->funcid), "cumulate") == 0;
-}
-
 void
 weir_final_refuse_time(ViewShape *shape)
 {
@@ -126,7 +119,7 @@ weir_final_end(ViewShape *shape, int *key)
 			return (Expr *) expr;
 		}
 		i++;
-		if (column != 1 || (rte = window_of(shape->query, expr, &varno)) == NULL || is_cumulate(rte))
+		if (column != 1 || (rte = window_of(shape->query, expr, &varno)) == NULL || weir_is_cumulate(weir_window_call(rte)))
 			continue;
 		found = (Expr *) makeVar(varno, 2, exprType(expr), -1, InvalidOid, 0);
 	}
@@ -159,15 +152,9 @@ void
 weir_final_sort(Query *final, Expr *end)
 {
 	TargetEntry *tle = makeTargetEntry(end, list_length(final->targetList) + 1, NULL, true);
-	SortGroupClause *sort = makeNode(SortGroupClause);
-	bool		hashable;
 
-	get_sort_group_operators(exprType((Node *) end), true, true, false,
-							 &sort->sortop, &sort->eqop, NULL, &hashable);
-	sort->hashable = hashable;
-	sort->tleSortGroupRef = tle->ressortgroupref = 1;
 	final->targetList = lappend(final->targetList, tle);
-	final->sortClause = list_make1(sort);
+	final->sortClause = list_make1(weir_sort_clause(final, tle));
 }
 
 /* weir_final_close_statement returns the statement that closes windows, analysed; search_path is pinned. */

@@ -27,26 +27,6 @@
 #include "view/parts.h"
 #include "view/recompute.h"
 #include "view/shape.h"
-#include "view/windowed.h"
-
-static bool
-window_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-		return weir_is_window((RangeTblEntry *) node);
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, window_walker, context, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, window_walker, context);
-}
-
-/* weir_instant_has_window: does a query call a window function in FROM, at any depth? */
-bool
-weir_instant_has_window(Query *query)
-{
-	return window_walker((Node *) query, NULL);
-}
 
 /* Only rows whose time is not closed yet, and closes now. */
 static void
@@ -88,7 +68,7 @@ weir_instant_join(ViewShape *shape)
 	List	   *joins = weir_join_find(shape->query);
 	Query	   *join;
 
-	if (!shape->joins || shape->recompute || list_length(joins) != 1 || weir_instant_has_window(shape->query))
+	if (!shape->joins || shape->recompute || list_length(joins) != 1 || weir_has_window(shape->query))
 		return false;
 	join = linitial(joins);
 	if (weir_join_bounds(join)->n != list_length(weir_join_items(join)))
@@ -130,18 +110,11 @@ Query *
 weir_instant_late_rows(Query *level, LateRule *rule, int64 after)
 {
 	Query	   *late = weir_recompute_linear_part(level, NIL);
-	Expr	   *exprs[5];
+	Expr	   *time = weir_late_expose(late, WEIR_COL_EVENT_TIME);
 
-	exprs[0] = weir_late_expose(late, WEIR_COL_PARTITION);
-	exprs[1] = weir_late_expose(late, WEIR_COL_OFFSET);
-	exprs[2] = weir_late_expose(late, WEIR_COL_EVENT_TIME);
-	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
-	exprs[4] = weir_late_record(late);
-	weir_add_where(late, makeBoolExpr(OR_EXPR, list_make2(weir_before(copyObject(exprs[2]), weir_late_deadline(late, rule, false)),
-														  weir_before(copyObject(exprs[2]), weir_windowed_plus(weir_final_time("closed_until"), after))), -1));
-	late->targetList = NIL;
-	for (int i = 0; i < 5; i++)
-		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	weir_add_where(late, makeBoolExpr(OR_EXPR, list_make2(weir_before(copyObject(time), weir_late_deadline(late, rule, false)),
+														  weir_before(copyObject(time), weir_time_later(weir_final_time("closed_until"), after))), -1));
+	weir_late_select_rows(late);
 	return late;
 }
 
@@ -183,7 +156,7 @@ weir_instant_first(ViewShape *shape, LateRule *rule)
 	Recompute  *recompute = shape->recompute;
 	Query	   *level;
 
-	if (recompute == NULL || shape->joins || recompute->windowed || weir_instant_has_window(shape->query) || recompute->keys == NIL)
+	if (recompute == NULL || shape->joins || recompute->windowed || weir_has_window(shape->query) || recompute->keys == NIL)
 		return false;
 	weir_topn_choose(shape);
 	level = llast(recompute->levels);

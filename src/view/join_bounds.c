@@ -83,17 +83,11 @@ is_time(Oid type)
 	return type == TIMESTAMPTZOID || type == TIMESTAMPOID;
 }
 
-static FuncExpr *
-window_call(RangeTblEntry *rte)
-{
-	return (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-}
-
 /* weir_join_window_size returns the most that a window of this FROM item lasts, microseconds; -1: not constant. */
 int64
 weir_join_window_size(RangeTblEntry *rte)
 {
-	FuncExpr   *call = window_call(rte);
+	FuncExpr   *call = weir_window_call(rte);
 	int			position = 0;
 	ListCell   *lc;
 
@@ -118,7 +112,7 @@ trace_window(Query *query, RangeTblEntry *rte, AttrNumber column, TimeOf *result
 {
 	int64		size = weir_join_window_size(rte);
 
-	if (size < 0 || column > 2 || !trace_time(query, linitial(window_call(rte)->args), result))
+	if (size < 0 || column > 2 || !trace_time(query, linitial(weir_window_call(rte)->args), result))
 		return false;
 	if (column == 1)
 		result->lo -= size;
@@ -556,7 +550,7 @@ streams_walker(Node *node, List **streams)
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
-			*streams = list_append_unique_oid(*streams, strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+			*streams = list_append_unique_oid(*streams, weir_delta_stream(rte));
 		return false;
 	}
 	if (IsA(node, Query))

@@ -186,7 +186,7 @@ time_condition(Arm *arm, int node)
 static char *
 rows_text(Arm *arm, RangeTblEntry *delta, int node, bool with_delta, const char *placeholder)
 {
-	Stream	   *stream = weir_stream_require(strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	Stream	   *stream = weir_stream_require(weir_delta_stream(delta));
 	View	   *view = weir_view_get(arm->view);
 	char	   *since = view ? weir_view_since(view, stream->relid) : NULL;
 	List	   *names = column_names(delta);

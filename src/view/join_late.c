@@ -46,15 +46,8 @@ hidden_var(RangeTblEntry *delta, int rtindex, const char *name, Oid type)
 static Expr *
 late_condition(RangeTblEntry *delta, int rtindex, int64 microseconds)
 {
-	Interval   *span = palloc0(sizeof(Interval));
-	Expr	   *until;
+	Expr	   *until = weir_time_later(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), microseconds);
 
-	span->time = microseconds;
-	until = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_PL_INTERVAL, TIMESTAMPTZOID,
-								  list_make2(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID),
-											 makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-													   IntervalPGetDatum(span), false, false)),
-								  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	return weir_before(until, hidden_var(delta, rtindex, WEIR_COL_STREAM_TIME, TIMESTAMPTZOID));
 }
 
@@ -65,32 +58,16 @@ late_condition(RangeTblEntry *delta, int rtindex, int64 microseconds)
 static Expr *
 closed_condition(RangeTblEntry *delta, int rtindex, JoinNode *node)
 {
-	Interval   *span = palloc0(sizeof(Interval));
-	Expr	   *from;
-
-	span->time = node->back;
-	from = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_MI_INTERVAL, TIMESTAMPTZOID,
-								 list_make2(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID),
-											makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-													  IntervalPGetDatum(span), false, false)),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	return weir_before(from, weir_final_time("closed_until"));
+	return weir_before(weir_time_later(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), -node->back),
+					   weir_final_time("closed_until"));
 }
 
 /* The same where pairs are finals: as if its partition's stream time had come to what is closed, and the join's reach behind that. */
 static Expr *
 over_condition(RangeTblEntry *delta, int rtindex, int64 later)
 {
-	Interval   *span = palloc0(sizeof(Interval));
-	Expr	   *until;
-
-	span->time = later;
-	until = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_PL_INTERVAL, TIMESTAMPTZOID,
-								  list_make2(weir_final_time("closed_until"),
-											 makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-													   IntervalPGetDatum(span), false, false)),
-								  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-	return weir_before(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), until);
+	return weir_before(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID),
+					   weir_time_later(weir_final_time("closed_until"), later));
 }
 
 /* ROW(the columns that users know) */
@@ -134,9 +111,7 @@ late_rows(Query *reader, int rtindex, Expr *condition)
 	exprs[4] = delta_record(delta, rtindex);
 	exprs[5] = (Expr *) makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
 								  CStringGetTextDatum("no row that it would meet in the join is to come any more"), false, false);
-	late->targetList = NIL;
-	for (int i = 0; i < 6; i++)
-		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	weir_late_targets(late, exprs, 6);
 	late->jointree->quals = (Node *) copyObject(condition);
 	return late;
 }
@@ -161,8 +136,15 @@ lateness_of(JoinFilter *filter, Stream *stream)
 	return filter->rule->final || filter->shape->closes ? 0 : filter->shape->join_slack;
 }
 
+/* What reads a delta: a query with nothing else in FROM that counts. */
+typedef struct DeltaReader
+{
+	Query	   *query;
+	int			rtindex;
+} DeltaReader;
+
 static bool
-filter_walker(Node *node, JoinFilter *filter)
+reader_walker(Node *node, List **readers)
 {
 	Query	   *query = (Query *) node;
 	int			i = 0;
@@ -171,53 +153,48 @@ filter_walker(Node *node, JoinFilter *filter)
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Query))
-		return expression_tree_walker(node, filter_walker, filter);
+		return expression_tree_walker(node, reader_walker, readers);
 	foreach(lc, query->rtable)
 	{
-		RangeTblEntry *rte = lfirst(lc);
-		Expr	   *condition;
-		Stream	   *stream;
-
 		i++;
-		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
-			continue;
-		stream = weir_stream_require(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
-		condition = late_condition(rte, i, filter->node->forward + lateness_of(filter, stream));
-		filter->late = lappend(filter->late,
-							   late_rows(query, i, filter->shape->closes ?
-										 makeBoolExpr(OR_EXPR, list_make2(condition, closed_condition(rte, i, filter->node)), -1) :
-										 filter->shape->instants ?
-										 makeBoolExpr(OR_EXPR, list_make2(condition, over_condition(rte, i, filter->shape->close_shift - filter->node->forward)), -1) :
-										 condition));
-		query->jointree->quals = (Node *) weir_boolean_test(condition, IS_NOT_TRUE);
-		return false;
+		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_NAMEDTUPLESTORE)
+		{
+			DeltaReader *reader = palloc(sizeof(DeltaReader));
+
+			*reader = (DeltaReader) {query, i};
+			*readers = lappend(*readers, reader);
+			return false;
+		}
 	}
-	return query_tree_walker(query, filter_walker, filter, 0);
+	return query_tree_walker(query, reader_walker, readers, 0);
 }
 
-/* SELECT ... UNION ALL SELECT ... of the late queries */
-static Query *
-unite_late(List *parts)
+/* Where an item of a join reads its deltas. */
+static List *
+delta_readers(JoinNode *node)
 {
-	StringInfoData sql;
-	Query	   *query;
-	int			i = 0;
-	ListCell   *lc;
+	List	   *readers = NIL;
 
-	if (list_length(parts) == 1)
-		return linitial(parts);
-	initStringInfo(&sql);
-	foreach(lc, parts)
-	{
-		i++;
-		appendStringInfo(&sql, "%sSELECT * FROM %s AS weir_late_%d(c1, c2, c3, c4, c5, c6)",
-						 i > 1 ? " UNION ALL " : "", weir_statement_placeholder(lfirst_node(Query, lc)->targetList), i);
-	}
-	query = weir_statement_parse(sql.data);
-	i = 0;
-	foreach(lc, parts)
-		weir_statement_splice(query, psprintf("weir_late_%d", ++i), lfirst(lc));
-	return query;
+	(void) reader_walker((Node *) node->query, &readers);
+	return readers;
+}
+
+/* Leaves late rows out where they are read, and notes the query that finds them. */
+static void
+filter_reader(JoinFilter *filter, DeltaReader *reader)
+{
+	RangeTblEntry *delta = rt_fetch(reader->rtindex, reader->query->rtable);
+	Stream	   *stream = weir_stream_require(weir_delta_stream(delta));
+	Expr	   *late = late_condition(delta, reader->rtindex, filter->node->forward + lateness_of(filter, stream));
+	Expr	   *closed = NULL;
+
+	if (filter->shape->closes)
+		closed = closed_condition(delta, reader->rtindex, filter->node);
+	else if (filter->shape->instants)
+		closed = over_condition(delta, reader->rtindex, filter->shape->close_shift - filter->node->forward);
+	filter->late = lappend(filter->late, late_rows(reader->query, reader->rtindex,
+												   closed ? makeBoolExpr(OR_EXPR, list_make2(late, closed), -1) : late));
+	reader->query->jointree->quals = (Node *) weir_boolean_test(late, IS_NOT_TRUE);
 }
 
 /*
@@ -236,35 +213,14 @@ weir_join_late(ViewShape *shape, LateRule *rule, List *joins)
 
 		for (int i = 0; i < bounds->n; i++)
 		{
+			ListCell   *reader;
+
 			filter.node = &bounds->nodes[i];
-			(void) filter_walker((Node *) filter.node->query, &filter);
+			foreach(reader, delta_readers(filter.node))
+				filter_reader(&filter, lfirst(reader));
 		}
 	}
-	return unite_late(filter.late);
-}
-
-static bool
-closed_walker(Node *node, JoinNode *join_node)
-{
-	Query	   *query = (Query *) node;
-	int			i = 0;
-	ListCell   *lc;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, closed_walker, join_node);
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst(lc);
-
-		i++;
-		if (rte->rtekind != RTE_NAMEDTUPLESTORE)
-			continue;
-		weir_add_where(query, weir_boolean_test(closed_condition(rte, i, join_node), IS_NOT_TRUE));
-		return false;
-	}
-	return query_tree_walker(query, closed_walker, join_node, 0);
+	return weir_statement_unite("weir_late", filter.late);
 }
 
 /* weir_join_closed_late leaves such rows out where an item reads its delta, in place. */
@@ -273,7 +229,15 @@ weir_join_closed_late(JoinBounds *bounds, int item)
 {
 	for (int i = 0; i < bounds->n; i++)
 	{
-		if (bounds->nodes[i].item == item)
-			(void) closed_walker((Node *) bounds->nodes[i].query, &bounds->nodes[i]);
+		JoinNode   *node = &bounds->nodes[i];
+		ListCell   *lc;
+
+		foreach(lc, node->item == item ? delta_readers(node) : NIL)
+		{
+			DeltaReader *reader = lfirst(lc);
+			RangeTblEntry *delta = rt_fetch(reader->rtindex, reader->query->rtable);
+
+			weir_add_where(reader->query, weir_boolean_test(closed_condition(delta, reader->rtindex, node), IS_NOT_TRUE));
+		}
 	}
 }

@@ -43,6 +43,20 @@ weir_own_function(RangeTblEntry *rte)
 	return get_func_name(call->funcid);
 }
 
+/* weir_delta_stream: the stream that a delta in FROM is of */
+Oid
+weir_delta_stream(RangeTblEntry *rte)
+{
+	return strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
+}
+
+/* weir_window_call: how a FROM item calls it. Only for what calls one function of weir's. */
+FuncExpr *
+weir_window_call(RangeTblEntry *rte)
+{
+	return castNode(FuncExpr, linitial_node(RangeTblFunction, rte->functions)->funcexpr);
+}
+
 /* Is it one of weir's window functions: tumble(), hop(), cumulate()? */
 bool
 weir_is_window(RangeTblEntry *rte)
@@ -57,9 +71,33 @@ weir_is_window(RangeTblEntry *rte)
 bool
 weir_is_tumble(RangeTblEntry *rte)
 {
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	return strcmp(get_func_name(weir_window_call(rte)->funcid), "tumble") == 0;
+}
 
-	return strcmp(get_func_name(call->funcid), "tumble") == 0;
+/* weir_is_cumulate: of a call of a window function */
+bool
+weir_is_cumulate(FuncExpr *call)
+{
+	return strcmp(get_func_name(call->funcid), "cumulate") == 0;
+}
+
+static bool
+window_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+		return weir_is_window((RangeTblEntry *) node);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, window_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, window_walker, context);
+}
+
+/* weir_has_window: does a query call a window function in FROM, at any depth? */
+bool
+weir_has_window(Query *query)
+{
+	return window_walker((Node *) query, NULL);
 }
 
 /* Where a column of the select list comes from. */
@@ -112,7 +150,7 @@ trace_below(Query *below, AttrNumber attno, Origin *origin)
 			*origin = arm;
 		first = false;
 		origin->overlapping |= arm.overlapping;
-		if (arm.call && weir_windowed_is_cumulate(arm.call))
+		if (arm.call && weir_is_cumulate(arm.call))
 			origin->call = arm.call;	/* whose start alone tells least */
 		if (arm.window != origin->window)
 			return false;
@@ -140,14 +178,14 @@ trace(Query *query, Node *node, Origin *origin)
 		case RTE_FUNCTION:
 			if (!weir_is_window(rte))
 				return false;
-			if (!trace(query, linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args), origin))
+			if (!trace(query, linitial(weir_window_call(rte)->args), origin))
 				*origin = (Origin) {0};
 			origin->window = var->varattno;
-			origin->call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+			origin->call = weir_window_call(rte);
 			origin->overlapping = !weir_is_tumble(rte);
 			return true;
 		case RTE_NAMEDTUPLESTORE:
-			origin->stream = strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
+			origin->stream = weir_delta_stream(rte);
 			origin->column = strVal(list_nth(rte->eref->colnames, var->varattno - 1));
 			return true;
 		case RTE_JOIN:

@@ -224,7 +224,7 @@ static Expr *
 delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
 {
 	const char *source = column;
-	Stream	   *stream = weir_source_get(strtoul(rte->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10));
+	Stream	   *stream = weir_source_get(weir_delta_stream(rte));
 	int			i = 0;
 	ListCell   *lc;
 	Expr	   *var = NULL;
@@ -343,16 +343,9 @@ expose_in_query(Query *query, const char *column, LateRule *rule)
 static Expr *
 window_until(RangeTblEntry *rte, int rtindex, AttrNumber attno, Expr *limit)
 {
-	Node	   *function = linitial_node(RangeTblFunction, rte->functions)->funcexpr;
-	Oid			type = exprType(linitial(((FuncExpr *) function)->args));
-	Expr	   *window = (Expr *) makeVar(rtindex, attno, type, -1, InvalidOid, 0);
+	Oid			type = exprType(linitial(weir_window_call(rte)->args));
+	Expr	   *window = weir_as_timestamptz((Expr *) makeVar(rtindex, attno, type, -1, InvalidOid, 0));
 
-	if (type == TIMESTAMPOID)
-		window = (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
-									   list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
-															CStringGetTextDatum("UTC"), false, false),
-												  window),
-									   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
 	return make_opclause(OpernameGetOprid(list_make2(makeString("pg_catalog"), makeString("<=")),
 										  TIMESTAMPTZOID, TIMESTAMPTZOID),
 						 BOOLOID, false, window, limit, InvalidOid, InvalidOid);
@@ -367,7 +360,7 @@ static Expr *
 past_deadline(Query *query, int rtindex, int item, LateRule *rule)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr   *call = weir_window_call(rte);
 	Expr	   *late = window_until(rte, rtindex, 2, expose_item(query, item, COL_DEADLINE, rule));
 	Expr	   *older;
 
@@ -515,7 +508,7 @@ window_time(Query *query, int rtindex)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 
-	return linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args);
+	return linitial(weir_window_call(rte)->args);
 }
 
 /* Is a row older than the newest of its partition, or older than a window that is closed? */
@@ -560,9 +553,7 @@ weir_late_query(Query *query, LateRule *rule)
 	if (weir_is_event_time(late, window_time(late, window)) && rule->keep_attno != 1)
 		weir_add_where(late, behind_newest(exprs[2], expose(late, WEIR_COL_STREAM_TIME, rule), rule));
 	weir_add_where(late, weir_boolean_test(list_length(conditions) == 1 ? linitial(conditions) : makeBoolExpr(OR_EXPR, conditions, -1), IS_TRUE));
-	late->targetList = NIL;
-	for (int i = 0; i < 5; i++)
-		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	weir_late_targets(late, exprs, 5);
 	late->groupClause = NIL;
 	late->havingQual = NULL;
 	late->hasAggs = false;
@@ -607,6 +598,29 @@ Expr *
 weir_late_deadline_of(Query *query, int rtindex, LateRule *rule)
 {
 	return expose_item(query, rtindex, COL_DEADLINE, rule);
+}
+
+/* weir_late_targets gives a query the select list of late rows, n of partition, offset, event time, window_start, the row, the reason. */
+void
+weir_late_targets(Query *late, Expr **exprs, int n)
+{
+	late->targetList = NIL;
+	for (int i = 0; i < n; i++)
+		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+}
+
+/* weir_late_select_rows does so where rows are in no window; the deltas are read below. */
+void
+weir_late_select_rows(Query *late)
+{
+	Expr	   *exprs[5];
+
+	exprs[0] = weir_late_expose(late, WEIR_COL_PARTITION);
+	exprs[1] = weir_late_expose(late, WEIR_COL_OFFSET);
+	exprs[2] = weir_late_expose(late, WEIR_COL_EVENT_TIME);
+	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
+	exprs[4] = weir_late_record(late);
+	weir_late_targets(late, exprs, 5);
 }
 
 /* weir_late_wanted tells whether some stream keeps its late rows. */

@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/typcache.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/windowed.h"
 
@@ -70,17 +71,6 @@ level_to_number(Query *query, const char *name)
 }
 
 static SortGroupClause *
-sort_by(Query *level, TargetEntry *tle)
-{
-	SortGroupClause *clause = makeNode(SortGroupClause);
-
-	get_sort_group_operators(exprType((Node *) tle->expr), true, true, false,
-							 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
-	clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
-	return clause;
-}
-
-static SortGroupClause *
 partition_by(Query *level, Expr *key)
 {
 	TargetEntry *found = NULL;
@@ -96,7 +86,7 @@ partition_by(Query *level, Expr *key)
 		found = makeTargetEntry(key, list_length(level->targetList) + 1, pstrdup("weir_window"), true);
 		level->targetList = lappend(level->targetList, found);
 	}
-	return sort_by(level, found);
+	return weir_sort_clause(level, found);
 }
 
 /* ORDER BY, then the other columns that are shown. */
@@ -114,7 +104,7 @@ whole_order(Query *level)
 			(tle->ressortgroupref && get_sortgroupref_clause_noerr(tle->ressortgroupref, order)) ||
 			!OidIsValid(lookup_type_cache(exprType((Node *) tle->expr), TYPECACHE_LT_OPR)->lt_opr))
 			continue;
-		order = lappend(order, sort_by(level, tle));
+		order = lappend(order, weir_sort_clause(level, tle));
 	}
 	return order;
 }

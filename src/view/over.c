@@ -67,7 +67,7 @@ is_wanted(ViewShape *shape)
 	bool		any = false;
 	ListCell   *lc;
 
-	if (shape->recompute == NULL || shape->joins || weir_instant_has_window(shape->query))
+	if (shape->recompute == NULL || shape->joins || weir_has_window(shape->query))
 		return false;
 	foreach(lc, shape->recompute->levels)
 	{

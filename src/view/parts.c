@@ -6,9 +6,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_oper.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/timestamp.h"
 #include "view/parts.h"
 
 /* weir_add_condition adds to a WHERE, or to a join's ON; *quals may be NULL. */
@@ -59,4 +65,53 @@ Expr *
 weir_before(Expr *a, Expr *b)
 {
 	return weir_time_compare(F_TIMESTAMPTZ_LT, a, b);
+}
+
+/* weir_time_later: time (a timestamptz) + microseconds */
+Expr *
+weir_time_later(Expr *time, int64 microseconds)
+{
+	Interval   *span = palloc0(sizeof(Interval));
+
+	if (microseconds == 0)
+		return time;
+	span->time = microseconds;
+	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_PL_INTERVAL, TIMESTAMPTZOID,
+								 list_make2(time, makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
+															IntervalPGetDatum(span), false, false)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/* weir_as_timestamptz: a timestamp is one in UTC */
+Expr *
+weir_as_timestamptz(Expr *time)
+{
+	if (exprType((Node *) time) != TIMESTAMPOID)
+		return time;
+	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+								 list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+													  CStringGetTextDatum("UTC"), false, false), time),
+								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+}
+
+/* weir_sort_clause sorts by a target, or groups by it, in the way of its type. */
+SortGroupClause *
+weir_sort_clause(Query *query, TargetEntry *tle)
+{
+	SortGroupClause *clause = makeNode(SortGroupClause);
+
+	get_sort_group_operators(exprType((Node *) tle->expr), true, true, false,
+							 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+	clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+	return clause;
+}
+
+/* weir_only_union_all: is there no other set operation in it? */
+bool
+weir_only_union_all(Node *node)
+{
+	SetOperationStmt *op = (SetOperationStmt *) node;
+
+	return IsA(op, RangeTblRef) ||
+		(op->op == SETOP_UNION && op->all && weir_only_union_all(op->larg) && weir_only_union_all(op->rarg));
 }

@@ -13,5 +13,9 @@ extern Expr *weir_boolean_test(Expr *arg, BoolTestType type);
 extern Expr *weir_null_test(Expr *arg, NullTestType type);
 extern Expr *weir_time_compare(Oid function, Expr *a, Expr *b);
 extern Expr *weir_before(Expr *a, Expr *b);
+extern Expr *weir_as_timestamptz(Expr *time);
+extern Expr *weir_time_later(Expr *time, int64 microseconds);
+extern SortGroupClause *weir_sort_clause(Query *query, TargetEntry *tle);
+extern bool weir_only_union_all(Node *setOperations);
 
 #endif							/* WEIR_PARTS_H */

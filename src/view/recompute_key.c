@@ -147,7 +147,7 @@ note_window(Recompute *recompute, List *streams, Expr *expr)
 		if (!keeps_by_event_time(lfirst_oid(lc)))
 			return;
 	}
-	recompute->one_window |= origin.window == 2 || origin.call == NULL || !weir_windowed_is_cumulate(origin.call);
+	recompute->one_window |= origin.window == 2 || origin.call == NULL || !weir_is_cumulate(origin.call);
 	beside = IsA(var, Var) && weir_is_window(rt_fetch(var->varno, level->rtable));
 	if (!beside && origin.window != 1)
 		return;

@@ -197,7 +197,7 @@ expand_rte(RangeTblEntry *rte)
 static void
 order_arguments(RangeTblEntry *rte)
 {
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr   *call = weir_window_call(rte);
 	List	   *ordered = NIL;
 
 	for (int i = 0; i < list_length(call->args); i++)

@@ -120,7 +120,7 @@ weir_session_level(Query *query)
 static FuncExpr *
 session_call(Query *query, int rtindex)
 {
-	return (FuncExpr *) linitial_node(RangeTblFunction, rt_fetch(rtindex, query->rtable)->functions)->funcexpr;
+	return weir_window_call(rt_fetch(rtindex, query->rtable));
 }
 
 typedef struct SessionUse
@@ -424,17 +424,6 @@ add_target(Query *source, Expr *expr, const char *name)
 	return list_length(source->targetList);
 }
 
-static void
-sort_by(Query *source, TargetEntry *tle)
-{
-	SortGroupClause *sort = makeNode(SortGroupClause);
-
-	get_sort_group_operators(exprType((Node *) tle->expr), true, true, false,
-							 &sort->sortop, &sort->eqop, NULL, &sort->hashable);
-	sort->tleSortGroupRef = assignSortGroupRef(tle, source->targetList);
-	source->sortClause = lappend(source->sortClause, sort);
-}
-
 /*
  * Rows of a key must stand together, in whatever order the keys come: text is sorted by its hash
  * first, which is several times faster than by a language's rules.
@@ -453,9 +442,9 @@ sort_by_key(Query *source, TargetEntry *key)
 		TargetEntry *tle = makeTargetEntry((Expr *) hash, list_length(source->targetList) + 1, pstrdup("weir_hash"), true);
 
 		source->targetList = lappend(source->targetList, tle);
-		sort_by(source, tle);
+		source->sortClause = lappend(source->sortClause, weir_sort_clause(source, tle));
 	}
-	sort_by(source, key);
+	source->sortClause = lappend(source->sortClause, weir_sort_clause(source, key));
 }
 
 /* Whole rows of a stream have hidden columns by now. */
@@ -516,11 +505,11 @@ make_source(Split *split, SessionShape *session, LateRule *rule)
 		sort_by_key(source, list_nth(source->targetList, SESSION_COL_END + i));
 	if (columns->judged)
 	{
-		sort_by(source, list_nth(source->targetList, columns->partition - 1));
-		sort_by(source, list_nth(source->targetList, columns->offset - 1));
+		source->sortClause = lappend(source->sortClause, weir_sort_clause(source, list_nth(source->targetList, columns->partition - 1)));
+		source->sortClause = lappend(source->sortClause, weir_sort_clause(source, list_nth(source->targetList, columns->offset - 1)));
 	}
 	else
-		sort_by(source, list_nth(source->targetList, columns->time - 1));
+		source->sortClause = lappend(source->sortClause, weir_sort_clause(source, list_nth(source->targetList, columns->time - 1)));
 	return source;
 }
 

@@ -284,6 +284,8 @@ extern Expr *weir_late_deadline_of(Query *query, int rtindex, LateRule *rule);
 extern Expr *weir_late_condition(Query *query, int rtindex, int item, LateRule *rule);
 extern Query *weir_late_query(Query *query, LateRule *rule);
 extern bool weir_late_wanted(List *streams);
+extern void weir_late_targets(Query *late, Expr **exprs, int n);
+extern void weir_late_select_rows(Query *late);
 extern Expr *weir_late_record(Query *query);
 
 /* final.c: views with weir.emit = 'final' */
@@ -297,7 +299,6 @@ extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state
 extern Query *weir_final_closed(ViewShape *shape);
 
 /* atclose.c */
-extern bool weir_instant_has_window(Query *query);
 extern bool weir_instant_join(ViewShape *shape);
 extern bool weir_instant_first(ViewShape *shape, LateRule *rule);
 extern Query *weir_instant_late_rows(Query *level, LateRule *rule, int64 after);
@@ -332,7 +333,11 @@ extern AttrNumber weir_trace_window(Query *query, Node *node, bool *event_time);
 extern AttrNumber weir_keep_window(ViewShape *shape);
 extern char *weir_own_function(RangeTblEntry *rte);
 extern bool weir_is_window(RangeTblEntry *rte);
+extern FuncExpr *weir_window_call(RangeTblEntry *rte);
 extern bool weir_is_tumble(RangeTblEntry *rte);
+extern bool weir_is_cumulate(FuncExpr *call);
+extern bool weir_has_window(Query *query);
+extern Oid	weir_delta_stream(RangeTblEntry *rte);
 extern bool weir_is_event_time(Query *query, Node *node);
 extern bool weir_shape_passes(ViewShape *shape, TargetEntry *tle);
 extern char *weir_keep_column(ViewShape *shape, List *names, bool required);

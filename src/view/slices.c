@@ -128,7 +128,7 @@ find_window(Slices *slices)
 		if (slices->window != 0 || rte->funcordinality)
 			return false;
 		slices->window = ref->rtindex;
-		slices->call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+		slices->call = weir_window_call(rte);
 	}
 	if (slices->window == 0 || list_length(slices->call->args) < 3)
 		return false;
@@ -569,7 +569,7 @@ static RangeTblEntry *
 window_item(Slices *slices)
 {
 	RangeTblEntry *rte = copyObject(rt_fetch(slices->window, slices->inner->rtable));
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr   *call = weir_window_call(rte);
 
 	linitial(call->args) = inner_var(slices->start_column, slices->start);
 	rte->lateral = true;

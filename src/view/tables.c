@@ -30,6 +30,7 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 #include "view/close.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/upstream.h"
 
@@ -179,15 +180,6 @@ inner_joins_only(Node *node)
 	return true;
 }
 
-static bool
-only_union_all(Node *node)
-{
-	SetOperationStmt *op = (SetOperationStmt *) node;
-
-	return !IsA(op, SetOperationStmt) ||
-		(op->op == SETOP_UNION && op->all && only_union_all(op->larg) && only_union_all(op->rarg));
-}
-
 /* Does each change of a view below reach the keys of this level row by row? */
 static bool
 understand_feeds(Query *query, Feeds *feeds)
@@ -202,7 +194,7 @@ understand_feeds(Query *query, Feeds *feeds)
 	if (query->setOperations)
 	{
 		feeds->united = true;
-		if (!only_union_all(query->setOperations))
+		if (!weir_only_union_all(query->setOperations))
 			return false;
 	}
 	else if (items > 1)

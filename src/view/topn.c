@@ -31,6 +31,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/shape.h"
 
@@ -280,16 +281,12 @@ weir_topn_ties(ViewShape *shape)
 	foreach(lc, level->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
-		SortGroupClause *clause;
 		Oid			type = exprType((Node *) tle->expr);
 
 		if (tle->resjunk || shown_as(shape, tle->resno) == 0 || IsA(tle->expr, WindowFunc) ||
 			!OidIsValid(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr))
 			continue;
-		clause = makeNode(SortGroupClause);
-		get_sort_group_operators(type, true, true, false, &clause->sortop, &clause->eqop, NULL, &clause->hashable);
-		clause->tleSortGroupRef = assignSortGroupRef(tle, level->targetList);
-		*order = lappend(*order, clause);
+		*order = lappend(*order, weir_sort_clause(level, tle));
 	}
 }
 

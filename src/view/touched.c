@@ -337,7 +337,7 @@ table_query(Oid view, Recompute *recompute)
 static Query *
 rows_query(RangeTblEntry *delta, Recompute *recompute)
 {
-	Oid			relid = strtoul(delta->enrname + strlen(WEIR_DELTA_PREFIX), NULL, 10);
+	Oid			relid = weir_delta_stream(delta);
 	Stream	   *stream = weir_stream_get(relid);
 	Query	   *unkept = weir_touched_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
 	StringInfoData buf;

@@ -75,7 +75,7 @@ static void
 unfold_item(Query *query, int rtindex)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr   *call = weir_window_call(rte);
 	List	   *args = checkExprHasSubLink((Node *) call->args) ? NIL : copyObject(call->args);
 	Oid			start = boundary_function("window_start", args);
 	Oid			end = boundary_function("window_end", args);

@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/windowed.h"
 
@@ -130,7 +131,7 @@ weir_windowed_wanted(Query *query)
 {
 	Query	   *inlined;
 
-	if (!weir_instant_has_window(query))
+	if (!weir_has_window(query))
 		return false;
 	if (query->limitCount || query->limitOffset)
 		return true;
@@ -140,12 +141,6 @@ weir_windowed_wanted(Query *query)
 }
 
 /* --- bounds of windows ------------------------------------------------------------------ */
-
-bool
-weir_windowed_is_cumulate(FuncExpr *call)
-{
-	return strcmp(get_func_name(call->funcid), "cumulate") == 0;
-}
 
 static bool
 same_windows(FuncExpr *a, FuncExpr *b)
@@ -158,7 +153,7 @@ same_windows(FuncExpr *a, FuncExpr *b)
 static bool
 tells_window(Bound bound)
 {
-	return !bound.nullable && (bound.column == 2 || (bound.column == 1 && !weir_windowed_is_cumulate(bound.call)));
+	return !bound.nullable && (bound.column == 2 || (bound.column == 1 && !weir_is_cumulate(bound.call)));
 }
 
 /* coalesce() of the same bound of what may be missing, one of which is always there: of both sides of a FULL JOIN. */
@@ -207,7 +202,7 @@ weir_windowed_bound_of(Level *level, Node *node)
 		return weir_windowed_bound_of(level, list_nth(rte->joinaliasvars, var->varattno - 1));
 	entry = &level->entries[var->varno];
 	if (entry->kind == ENTRY_WINDOW && var->varattno <= 2)
-		result = (Bound) {var->varattno, (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr};
+		result = (Bound) {var->varattno, weir_window_call(rte)};
 	else if (entry->kind == ENTRY_PART)
 		result = entry->columns[var->varattno];
 	result.nullable |= entry->nullable;
@@ -216,18 +211,6 @@ weir_windowed_bound_of(Level *level, Node *node)
 }
 
 /* --- what stands in FROM ------------------------------------------------------------------- */
-
-static bool
-window_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-		return weir_is_window((RangeTblEntry *) node);
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, window_walker, context, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, window_walker, context);
-}
 
 WindowPart *
 weir_windowed_add_part(Level *level, int rows, int window)
@@ -251,7 +234,7 @@ add_subquery(Level *level, int i, RangeTblEntry *rte)
 	if (rte->lateral)
 		weir_refuse(level->windowed->name, "A LATERAL sub-select reads a stream.",
 					"Join a sub-select in FROM, on window_start and window_end; row_number() OVER (PARTITION BY window_start, key ORDER BY x) gives the first rows of each key.");
-	if (window_walker((Node *) rte->subquery, NULL))
+	if (weir_has_window(rte->subquery))
 	{
 		entry->columns = analyse(level->windowed, rte->subquery);
 		entry->kind = ENTRY_PART;
@@ -267,7 +250,7 @@ add_subquery(Level *level, int i, RangeTblEntry *rte)
 static void
 add_window(Level *level, int i, RangeTblEntry *rte)
 {
-	FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+	FuncExpr   *call = weir_window_call(rte);
 	Node	   *time = strip_implicit_coercions(linitial(call->args));
 	Entry	   *rows = NULL;
 	int			varno = 0;
@@ -401,7 +384,7 @@ unite_windows(Level *level, Condition *condition)
 	b = weir_windowed_bound_of(level, lsecond(op->args));
 	if (a.column == 0 || a.column != b.column || !weir_windowed_binds(condition, a.entry, b.entry))
 		return;
-	if (a.column == 2 || (same_windows(a.call, b.call) && !weir_windowed_is_cumulate(a.call)))
+	if (a.column == 2 || (same_windows(a.call, b.call) && !weir_is_cumulate(a.call)))
 		weir_windowed_unite(level, a.entry, b.entry);
 }
 
@@ -530,14 +513,6 @@ analyse_level(Windowed *windowed, Query *query)
 	return level;
 }
 
-static bool
-only_union_all(Node *node)
-{
-	SetOperationStmt *op = (SetOperationStmt *) node;
-
-	return IsA(op, RangeTblRef) || (op->op == SETOP_UNION && op->all && only_union_all(op->larg) && only_union_all(op->rarg));
-}
-
 /* The select list of a set operation has the bounds that all arms have. */
 static Bound *
 analyse_arms(Windowed *windowed, Query *query)
@@ -565,7 +540,7 @@ analyse_arms(Windowed *windowed, Query *query)
 	}
 	for (int i = 1; i <= n; i++)
 		tells |= tells_window(result[i]);
-	if (!tells && !only_union_all(query->setOperations))
+	if (!tells && !weir_only_union_all(query->setOperations))
 		weir_refuse(windowed->name, "Rows of the result would depend on rows of several windows: UNION, INTERSECT or EXCEPT compares rows that do not show their window.",
 					"Put window_start (of cumulate(): window_end) into the select list of each arm, at the same place.");
 	return result;
@@ -645,7 +620,7 @@ weir_windowed_key(Query *query, const char *name)
 		if (entry->nullable)
 			continue;
 		if (entry->kind == ENTRY_WINDOW)
-			return (Expr *) makeVar(i, 2, exprType(linitial(((FuncExpr *) linitial_node(RangeTblFunction, rte->functions)->funcexpr)->args)), -1, InvalidOid, 0);
+			return (Expr *) makeVar(i, 2, exprType(linitial(weir_window_call(rte)->args)), -1, InvalidOid, 0);
 		for (int n = 1; entry->kind == ENTRY_PART && n <= list_length(rte->subquery->targetList); n++)
 		{
 			if (tells_window(entry->columns[n]))

@@ -84,14 +84,12 @@ extern Windowed *weir_windowed_analyse(Query *query, const char *name);
 extern Expr *weir_windowed_key(Query *query, const char *name);
 
 extern Bound weir_windowed_bound_of(Level *level, Node *node);
-extern bool weir_windowed_is_cumulate(FuncExpr *call);
 extern void weir_windowed_unite(Level *level, int a, int b);
 extern WindowPart *weir_windowed_add_part(Level *level, int rows, int window);
 
 /* windowed_bound.c */
 extern bool weir_windowed_binds(Condition *condition, int a, int b);
 extern int	weir_windowed_comparison(OpExpr *op);
-extern Expr *weir_windowed_plus(Expr *time, int64 microseconds);
 extern void weir_windowed_bound_rows(Level *level, int rows);
 
 /* windowed_late.c */

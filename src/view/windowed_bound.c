@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
+#include "view/parts.h"
 #include "view/windowed.h"
 
 /* weir_windowed_binds: does a condition that compares two entries hold for every row that both have a part in? */
@@ -54,21 +55,6 @@ weir_windowed_comparison(OpExpr *op)
 		return 0;
 	cache = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
 	return OidIsValid(cache->btree_opf) ? get_op_opfamily_strategy(op->opno, cache->btree_opf) : 0;
-}
-
-/* weir_windowed_plus: time + microseconds */
-Expr *
-weir_windowed_plus(Expr *time, int64 microseconds)
-{
-	Interval   *span = palloc0(sizeof(Interval));
-
-	if (microseconds == 0)
-		return time;
-	span->time = microseconds;
-	return (Expr *) makeFuncExpr(F_TIMESTAMPTZ_PL_INTERVAL, TIMESTAMPTZOID,
-								 list_make2(time, makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-															IntervalPGetDatum(span), false, false)),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
 /* A time give or take a constant interval without months; *offset in microseconds, *slack where it has days. */
@@ -118,20 +104,9 @@ fixed_size(FuncExpr *call)
 {
 	Interval   *size = DatumGetIntervalP(((Const *) lsecond(call->args))->constvalue);
 
-	if (weir_windowed_is_cumulate(call) || size->month != 0 || exprType(llast(call->args)) == TEXTOID)
+	if (weir_is_cumulate(call) || size->month != 0 || exprType(llast(call->args)) == TEXTOID)
 		return -1;
 	return size->time + (int64) size->day * USECS_PER_DAY;
-}
-
-static Expr *
-as_timestamptz(Expr *time)
-{
-	if (exprType((Node *) time) != TIMESTAMPOID)
-		return time;
-	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
-								 list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
-													  CStringGetTextDatum("UTC"), false, false), time),
-								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
 }
 
 /* Rows of a level that no window function is over, and what bounds them so far. */
@@ -174,10 +149,10 @@ note_bound(Level *level, Condition *condition, Bounded *bounded, Node *time, Nod
 		if (size < 0)
 			return;
 		offset -= size;
-		window = (Node *) weir_windowed_plus(as_timestamptz((Expr *) copyObject(window)), size);
+		window = (Node *) weir_time_later(weir_as_timestamptz((Expr *) copyObject(window)), size);
 	}
 	bounded->entry = bound.entry;
-	bounded->end = as_timestamptz((Expr *) copyObject(window));
+	bounded->end = weir_as_timestamptz((Expr *) copyObject(window));
 	bounded->quals = condition->quals;
 	if (strategy >= BTEqualStrategyNumber)
 		bounded->before = Min(bounded->before, slack - offset);

@@ -48,7 +48,7 @@ alone(WindowPart *part)
 	{
 		RangeTblEntry *window = copyObject(rt_fetch(part->window, part->level->rtable));
 		RangeTblRef *second = makeNode(RangeTblRef);
-		FuncExpr   *call = (FuncExpr *) linitial_node(RangeTblFunction, window->functions)->funcexpr;
+		FuncExpr   *call = weir_window_call(window);
 		Node	   *time = strip_implicit_coercions(linitial(call->args));
 
 		while (IsA(time, Var) && ((Var *) time)->varno != part->rows)
@@ -68,7 +68,7 @@ static Query *
 late_of_part(WindowPart *part, LateRule *rule)
 {
 	Query	   *late;
-	Expr	   *exprs[5];
+	Expr	   *time;
 	Expr	   *over;
 
 	if (part->window && !weir_join_level(part->level))
@@ -76,48 +76,13 @@ late_of_part(WindowPart *part, LateRule *rule)
 	late = alone(part);
 	if (part->window)
 		return weir_late_query(late, rule);
-	exprs[0] = weir_late_expose(late, WEIR_COL_PARTITION);
-	exprs[1] = weir_late_expose(late, WEIR_COL_OFFSET);
-	exprs[2] = weir_late_expose(late, WEIR_COL_EVENT_TIME);
-	exprs[3] = (Expr *) makeNullConst(TIMESTAMPTZOID, -1, InvalidOid);
-	exprs[4] = weir_late_record(late);
-	over = not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_late_deadline(late, rule, false));
+	time = weir_late_expose(late, WEIR_COL_EVENT_TIME);
+	over = not_after(weir_time_later(copyObject(time), part->before), weir_late_deadline(late, rule, false));
 	if (rule->final)
-		over = makeBoolExpr(OR_EXPR, list_make2(over, not_after(weir_windowed_plus(copyObject(exprs[2]), part->before), weir_final_time("closed_until"))), -1);
+		over = makeBoolExpr(OR_EXPR, list_make2(over, not_after(weir_time_later(copyObject(time), part->before), weir_final_time("closed_until"))), -1);
 	weir_add_where(late, weir_boolean_test(over, IS_TRUE));
-	late->targetList = NIL;
-	for (int i = 0; i < 5; i++)
-		late->targetList = lappend(late->targetList, makeTargetEntry(exprs[i], i + 1, psprintf("l%d", i + 1), false));
+	weir_late_select_rows(late);
 	return late;
-}
-
-/* SELECT ... UNION ALL SELECT ... */
-static Query *
-unite(List *queries)
-{
-	StringInfoData sql;
-	Query	   *query;
-	int			i = 0;
-	ListCell   *lc;
-
-	if (list_length(queries) <= 1)
-		return queries ? linitial(queries) : NULL;
-	initStringInfo(&sql);
-	foreach(lc, queries)
-	{
-		TargetEntry *start = list_nth_node(TargetEntry, lfirst_node(Query, lc)->targetList, 3);
-		bool		zoned = exprType((Node *) start->expr) == TIMESTAMPTZOID;
-
-		i++;
-		appendStringInfo(&sql, "%sSELECT c1, c2, c3, %s AS c4, c5 FROM %s AS weir_late_%d(c1, c2, c3, c4, c5)",
-						 i > 1 ? " UNION ALL " : "", zoned ? "c4" : "pg_catalog.timezone('UTC'::pg_catalog.text, c4)",
-						 weir_statement_placeholder(lfirst_node(Query, lc)->targetList), i);
-	}
-	query = weir_statement_parse(sql.data);
-	i = 0;
-	foreach(lc, queries)
-		weir_statement_splice(query, psprintf("weir_late_%d", ++i), lfirst(lc));
-	return query;
 }
 
 /* Leaves late rows out where they come into their window. */
@@ -144,11 +109,15 @@ weir_windowed_late(ViewShape *shape, Windowed *windowed, LateRule *rule)
 	{
 		WindowPart *part = lfirst(lc);
 		Query	   *query = part->again ? NULL : late_of_part(part, rule);
+		TargetEntry *start;
 
-		if (query)
-			late = lappend(late, query);
+		if (query == NULL)
+			continue;
+		start = list_nth_node(TargetEntry, query->targetList, 3);
+		start->expr = weir_as_timestamptz(start->expr);
+		late = lappend(late, query);
 	}
 	foreach(lc, windowed->parts)
 		filter_part(lfirst(lc), rule);
-	shape->late = unite(late);
+	shape->late = weir_statement_unite("weir_late", late);
 }
