@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirKill;
 use WeirTest;
 
 my $seed = $ENV{WEIR_SEED} // time;
@@ -190,16 +191,6 @@ $node->stop;
 # Kills, at any moment
 #----------------------------------------------------------------------
 
-sub await_server
-{
-	my ($node) = @_;
-	for (1 .. 20)
-	{
-		return if eval { $node->poll_query_until('postgres', 'SELECT true') };
-	}
-	die "the server did not come back: $@";
-}
-
 my $messages = 40_000;
 my $fixed = topic('fixed');
 kafka()->create($fixed, 4);
@@ -246,10 +237,8 @@ CREATE TRIGGER t BEFORE INSERT OR UPDATE ON sales_replacement FOR EACH ROW EXECU
 				my $p = eval { $n->safe_psql('postgres', "SELECT coalesce((SELECT progress FROM weir.views WHERE replaces = 'sales'::regclass), 2)") };
 				last if defined $p && $p ne '' && ($p >= $at || $p == 2);
 			}
-			my @pids = eval { worker_pids($n) };
-			if ($k == 3) { $n->stop('immediate'); $n->start; }
-			elsif (@pids) { kill 'KILL', $pids[ rand @pids ]; }
-			await_server($n);
+			if ($k == 3) { $n->stop('immediate'); $n->start; await_server($n); }
+			else { kill_child($n, 'weir worker'); }
 			$kills++;
 			my $sum = eval { $n->safe_psql('postgres', 'SELECT sum(orders) FROM sales') } // '';
 			ok($sums{$sum}, "$workers workers, round $rounds: the old rows or the new ones ($sum)") if $sum ne '';
