@@ -75,13 +75,9 @@ INSERT INTO f_join VALUES (1, 'mine');
 UPDATE u_grouped SET n = 0;
 
 -- weir.keep on a view: rows go as the data moves on; states with them. The expirer deletes them.
-CREATE PROCEDURE gone(rows text) LANGUAGE plpgsql AS $$
-  DECLARE started timestamptz := clock_timestamp(); there boolean := true; BEGIN
-    WHILE there LOOP
-      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', rows) INTO there;
-      IF clock_timestamp() > started + interval '60 s' THEN RAISE '% still there', rows; END IF;
-      PERFORM weir.wait('view_append.a');
-    END LOOP; END $$;
+\set ECHO none
+\i sql/lib/await.sql
+\set ECHO all
 CREATE MATERIALIZED VIEW k_rows WITH (weir.continuous, weir.keep = '5 min') AS SELECT ts, id FROM a;
 CREATE MATERIALIZED VIEW k_groups WITH (weir.continuous, weir.keep = '5 min') AS
   SELECT k, window_end, count(*) AS n, avg(v) AS m FROM a, tumble(ts, '1 min') GROUP BY k, window_end;

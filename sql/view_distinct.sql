@@ -32,51 +32,12 @@ INSERT INTO queries VALUES
 CREATE TABLE a (i int, t timestamptz, k int, c text, v int, x numeric) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 day');
 CREATE TABLE b (LIKE a) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 day');
 CREATE TABLE d (LIKE a) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 day');
-DO $$
-DECLARE
-  s text;
-  w record;
-BEGIN
-  FOREACH s IN ARRAY ARRAY['a', 'b', 'd'] LOOP
-    FOR w IN SELECT * FROM queries ORDER BY n LOOP
-      EXECUTE format('CREATE MATERIALIZED VIEW %s%s WITH (weir.continuous) AS ', s, w.n) || format(w.q, s);
-    END LOOP;
-  END LOOP;
-END $$;
-CREATE FUNCTION differences() RETURNS TABLE (view text, rows bigint) LANGUAGE plpgsql AS $$
-DECLARE
-  w record;
-BEGIN
-  FOR w IN SELECT v.relname, substr(v.relname, 1, 1) AS s, q.q FROM view_distinct.queries q JOIN pg_class v ON v.relname ~ ('^[abd]' || q.n || '$')
-            WHERE v.relnamespace = 'view_distinct'::regnamespace ORDER BY q.n, 1 LOOP
-    view := w.relname;
-    EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) x',
-                   w.relname, format(w.q, w.s)) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-    EXECUTE format('SELECT count(*) FROM weir.verify(%L)', w.relname) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-  END LOOP;
-END $$;
+\set ECHO none
+\i sql/lib/three_ways.sql
+\set ECHO all
+CALL make_views();
 SELECT view, strategy FROM weir.views WHERE strategy <> 'combine';
-INSERT INTO a SELECT * FROM rows;
-DO $$
-DECLARE
-  r record;
-  lo int := 1;
-  hi int;
-BEGIN
-  FOR r IN SELECT * FROM view_distinct.rows ORDER BY i LOOP
-    INSERT INTO b VALUES (r.i, r.t, r.k, r.c, r.v, r.x);
-    IF r.i % 70 = 0 AND EXISTS (SELECT FROM differences()) THEN
-      RAISE EXCEPTION 'differs after row %: %', r.i, (SELECT string_agg(x::text, ' ') FROM differences() x);
-    END IF;
-  END LOOP;
-  WHILE lo <= 200 LOOP
-    hi := lo + (random() * 40)::int;
-    INSERT INTO d SELECT * FROM view_distinct.rows WHERE i BETWEEN lo AND hi;
-    lo := hi + 1;
-  END LOOP;
-END $$;
+CALL feed(70, 40);
 SELECT * FROM differences();
 SELECT (SELECT count(*) FROM a2) AS a2, (SELECT sum(n) FROM b7) AS b7, (SELECT sum(pairs) FROM d12) AS d12;
 DO $$
@@ -206,14 +167,9 @@ INSERT INTO o SELECT '2024-01-01'::timestamptz + i * interval '1 s', 'k' || i % 
 INSERT INTO o SELECT '2024-01-01 00:25'::timestamptz + i * interval '1 s', 'k' || i % 3, i % 12 FROM generate_series(1, 300) i;
 SELECT v, x.* FROM unnest('{o1,o2,o3}'::regclass[]) v, weir.verify(v) x;
 INSERT INTO o VALUES ('2024-01-01 02:00', 'k', 1);
-CREATE PROCEDURE gone(rows text) LANGUAGE plpgsql AS $$
-  DECLARE started timestamptz := clock_timestamp(); there boolean := true; BEGIN
-    WHILE there LOOP
-      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', rows) INTO there;
-      COMMIT;
-      IF clock_timestamp() > started + interval '60 s' THEN RAISE '% still there', rows; END IF;
-      PERFORM weir.wait('view_distinct.o');
-    END LOOP; END $$;
+\set ECHO none
+\i sql/lib/await.sql
+\set ECHO all
 DO $$ BEGIN FOR i IN 1 .. 3 LOOP CALL gone(format('%s WHERE k2 < %L', values_of(('o' || i)::regclass), '2024-01-01 00:29')); END LOOP; END $$;
 SELECT v, x.* FROM unnest('{o1,o2,o3}'::regclass[]) v, weir.verify(v) x;
 

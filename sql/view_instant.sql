@@ -90,14 +90,10 @@ CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at'
 CREATE MATERIALIZED VIEW quiet WITH (weir.continuous, weir.emit = 'final') AS SELECT DISTINCT ON (k) k, at FROM q ORDER BY k, at;
 CREATE MATERIALIZED VIEW quiet_pairs WITH (weir.continuous, weir.emit = 'final') AS SELECT x.k FROM q x JOIN q y ON x.k = y.k AND y.at >= x.at AND y.at < x.at + interval '0.1 s';
 INSERT INTO q VALUES (1, '2025-01-01 00:00:02Z'), (2, '2025-01-01 00:00:01Z');
-DO $$
-BEGIN
-  FOR i IN 1..300 LOOP
-    EXIT WHEN (SELECT count(*) FROM view_instant.quiet) = 1 AND (SELECT count(*) FROM view_instant.quiet_pairs) = 1;
-    COMMIT;
-    PERFORM pg_sleep(0.05);
-  END LOOP;
-END $$;
+\set ECHO none
+\i sql/lib/await.sql
+\set ECHO all
+CALL await('(SELECT count(*) FROM quiet) = 1 AND (SELECT count(*) FROM quiet_pairs) = 1');
 TABLE quiet;
 TABLE quiet_pairs;
 -- what is not final

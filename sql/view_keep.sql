@@ -16,13 +16,9 @@ CREATE MATERIALIZED VIEW finals WITH (weir.continuous, weir.emit = 'final', weir
 DO $$ DECLARE v record; BEGIN
   FOR v IN SELECT view, state FROM weir.view_def WHERE view IN ('grouped'::regclass, 'qualified'::regclass) LOOP
     EXECUTE format('CREATE VIEW state_of_%s AS SELECT k1 FROM %s', v.view, v.state); END LOOP; END $$;
-CREATE PROCEDURE gone(rows text) LANGUAGE plpgsql AS $$
-  DECLARE started timestamptz := clock_timestamp(); there boolean := true; BEGIN
-    WHILE there LOOP
-      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', rows) INTO there;
-      IF clock_timestamp() > started + interval '60 s' THEN RAISE '% still there', rows; END IF;
-      PERFORM weir.wait('vk.ev');
-    END LOOP; END $$;
+\set ECHO none
+\i sql/lib/await.sql
+\set ECHO all
 
 -- 25 000 groups: three pieces. A trigger counts what goes.
 CREATE TABLE went (n bigint);

@@ -39,50 +39,11 @@ CREATE TABLE a (i int, t timestamptz, k int, c text, v int) WITH (weir.stream, w
 CREATE TABLE b (LIKE a) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 day');
 CREATE TABLE d (LIKE a) WITH (weir.stream, weir.event_time = 't', weir.keep = '1 day');
 CREATE INDEX ON b (t);
-DO $$
-DECLARE
-  s text;
-  w record;
-BEGIN
-  FOREACH s IN ARRAY ARRAY['a', 'b', 'd'] LOOP
-    FOR w IN SELECT * FROM queries ORDER BY n LOOP
-      EXECUTE format('CREATE MATERIALIZED VIEW %s%s WITH (weir.continuous) AS ', s, w.n) || format(w.q, s);
-    END LOOP;
-  END LOOP;
-END $$;
-CREATE FUNCTION differences() RETURNS TABLE (view text, rows bigint) LANGUAGE plpgsql SET client_min_messages = warning AS $$
-DECLARE
-  w record;
-BEGIN
-  FOR w IN SELECT v.relname, substr(v.relname, 1, 1) AS s, q.q FROM rec.queries q JOIN pg_class v ON v.relname ~ ('^[abd]' || q.n || '$')
-            WHERE v.relnamespace = 'rec'::regnamespace ORDER BY q.n, 1 LOOP
-    view := w.relname;
-    EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) x',
-                   w.relname, format(w.q, w.s)) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-    EXECUTE format('SELECT count(*) FROM weir.verify(%L)', w.relname) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-  END LOOP;
-END $$;
-INSERT INTO a SELECT * FROM rows;
-DO $$
-DECLARE
-  r record;
-  lo int := 1;
-  hi int;
-BEGIN
-  FOR r IN SELECT * FROM rec.rows ORDER BY i LOOP
-    INSERT INTO b VALUES (r.i, r.t, r.k, r.c, r.v);
-    IF r.i % 80 = 0 AND EXISTS (SELECT FROM differences()) THEN
-      RAISE EXCEPTION 'differs after row %: %', r.i, (SELECT string_agg(x::text, ' ') FROM differences() x);
-    END IF;
-  END LOOP;
-  WHILE lo <= 240 LOOP
-    hi := lo + (random() * 40)::int;
-    INSERT INTO d SELECT * FROM rec.rows WHERE i BETWEEN lo AND hi;
-    lo := hi + 1;
-  END LOOP;
-END $$;
+\set ECHO none
+\i sql/lib/three_ways.sql
+\set ECHO all
+CALL make_views();
+CALL feed(80, 40);
 SELECT * FROM differences();
 SELECT (SELECT count(*) FROM a1) AS a1, (SELECT count(*) FROM b4) AS b4, (SELECT count(*) FROM d10) AS d10;
 

@@ -23,14 +23,9 @@ SELECT relname, relkind, pg_get_partkeydef(oid) AS key, (SELECT count(*) FROM pg
 SELECT d.view, s.relkind, pg_get_partkeydef(s.oid) AS key FROM weir.view_def d JOIN pg_class s ON s.oid = d.state ORDER BY d.view::text;
 SELECT DISTINCT c.reloptions FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'grouped'::regclass;
 
-CREATE PROCEDURE gone(rows text) LANGUAGE plpgsql AS $$
-  DECLARE started timestamptz := clock_timestamp(); there boolean := true; BEGIN
-    WHILE there LOOP
-      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', rows) INTO there;
-      COMMIT;                           -- lets the slots go
-      IF clock_timestamp() > started + interval '60 s' THEN RAISE '% still there', rows; END IF;
-      PERFORM weir.wait('vs.ev');
-    END LOOP; END $$;
+\set ECHO none
+\i sql/lib/await.sql
+\set ECHO all
 -- which way rows went: a slot that is truncated gets another file
 CREATE TABLE files AS SELECT c.oid, relfilenode FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid;
 CREATE FUNCTION truncated() RETURNS TABLE (view text, slots bigint) LANGUAGE sql AS $$

@@ -23,50 +23,11 @@ INSERT INTO queries VALUES
 CREATE TABLE a (i int, k int, c text, v int) WITH (weir.stream, weir.keep = '1 day');
 CREATE TABLE b (LIKE a) WITH (weir.stream, weir.keep = '1 day');
 CREATE TABLE d (LIKE a) WITH (weir.stream, weir.keep = '1 day');
-DO $$
-DECLARE
-  s text;
-  w record;
-BEGIN
-  FOREACH s IN ARRAY ARRAY['a', 'b', 'd'] LOOP
-    FOR w IN SELECT * FROM queries ORDER BY n LOOP
-      EXECUTE format('CREATE MATERIALIZED VIEW %s%s WITH (weir.continuous) AS ', s, w.n) || format(w.q, s);
-    END LOOP;
-  END LOOP;
-END $$;
-CREATE FUNCTION differences() RETURNS TABLE (view text, rows bigint) LANGUAGE plpgsql SET client_min_messages = warning AS $$
-DECLARE
-  w record;
-BEGIN
-  FOR w IN SELECT v.relname, substr(v.relname, 1, 1) AS s, q.q FROM topn.queries q JOIN pg_class v ON v.relname ~ ('^[abd]' || q.n || '$')
-            WHERE v.relnamespace = 'topn'::regnamespace ORDER BY q.n, 1 LOOP
-    view := w.relname;
-    EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) x',
-                   w.relname, format(w.q, w.s)) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-    EXECUTE format('SELECT count(*) FROM weir.verify(%L)', w.relname) INTO rows;
-    IF rows > 0 THEN RETURN NEXT; END IF;
-  END LOOP;
-END $$;
-INSERT INTO a SELECT * FROM rows;
-DO $$
-DECLARE
-  r record;
-  lo int := 1;
-  hi int;
-BEGIN
-  FOR r IN SELECT * FROM topn.rows ORDER BY i LOOP
-    INSERT INTO b VALUES (r.i, r.k, r.c, r.v);
-    IF r.i % 60 = 0 AND EXISTS (SELECT FROM differences()) THEN
-      RAISE EXCEPTION 'differs after row %: %', r.i, (SELECT string_agg(x::text, ' ') FROM differences() x);
-    END IF;
-  END LOOP;
-  WHILE lo <= 240 LOOP
-    hi := lo + (random() * 40)::int;
-    INSERT INTO d SELECT * FROM topn.rows WHERE i BETWEEN lo AND hi;
-    lo := hi + 1;
-  END LOOP;
-END $$;
+\set ECHO none
+\i sql/lib/three_ways.sql
+\set ECHO all
+CALL make_views();
+CALL feed(60, 40);
 SELECT * FROM differences();
 SELECT (SELECT count(*) FROM a1) AS a1, (SELECT count(*) FROM b3) AS b3, (SELECT count(*) FROM d5) AS d5;
 SELECT v.view, line, i.indisunique FROM weir.views v JOIN pg_index i ON i.indrelid = v.view, weir.explain(v.view) line
