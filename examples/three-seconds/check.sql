@@ -6,24 +6,32 @@ CREATE TEMPORARY VIEW paid AS
   FROM transactions, tumble(made_at, '3 seconds')
   WHERE status = 'paid' AND window_start > now() - interval '1 day';
 
--- Everything sent is in the stream; then the last windows close by the clock; then they go out.
-SELECT weir.wait('transactions') \g /dev/null
-DO $$
+-- Waits until a condition holds, for a minute at the most.
+CREATE PROCEDURE pg_temp.await(otherwise text, condition text) LANGUAGE plpgsql AS $$
 DECLARE
   give_up timestamptz := clock_timestamp() + interval '1 minute';
+  holds boolean;
 BEGIN
-  WHILE EXISTS (SELECT FROM paid WHERE window_start NOT IN (SELECT window_start FROM transactions_aggregate)
-                UNION ALL
-                SELECT FROM paid WHERE window_start NOT IN (SELECT window_start FROM transactions_by_user)
-                UNION ALL
-                SELECT FROM weir.stat_sinks WHERE pending > 0) LOOP
+  LOOP
+    EXECUTE 'SELECT ' || condition INTO holds;
+    EXIT WHEN holds;
     IF clock_timestamp() > give_up THEN
-      RAISE EXCEPTION 'windows are still open, or records wait to be sent, after a minute';
+      RAISE EXCEPTION '% after a minute', otherwise;
     END IF;
+    COMMIT;
     PERFORM pg_sleep(0.1);
   END LOOP;
 END
 $$;
+
+-- Everything sent is in the stream; then the last windows close by the clock; then they go out.
+SELECT weir.wait('transactions') \g /dev/null
+CALL pg_temp.await('windows are still open, or records wait to be sent',
+  $$NOT EXISTS (SELECT FROM paid WHERE window_start NOT IN (SELECT window_start FROM transactions_aggregate)
+                UNION ALL
+                SELECT FROM paid WHERE window_start NOT IN (SELECT window_start FROM transactions_by_user)
+                UNION ALL
+                SELECT FROM weir.stat_sinks WHERE pending > 0)$$);
 SELECT weir.wait('records') \g /dev/null
 
 \echo
@@ -40,19 +48,9 @@ CREATE MATERIALIZED VIEW replay WITH (weir.continuous, weir.emit = 'final', weir
   FROM transactions, tumble(made_at, '3 seconds')
   WHERE status = 'paid'
   GROUP BY window_start, window_end;
-DO $$
-DECLARE
-  give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-  WHILE (SELECT state <> 'running' FROM weir.views WHERE view = 'replay'::regclass)
-        OR (SELECT max(window_start) FROM replay) IS DISTINCT FROM (SELECT max(window_start) FROM transactions_aggregate) LOOP
-    IF clock_timestamp() > give_up THEN
-      RAISE EXCEPTION 'the replay is not done after a minute';
-    END IF;
-    PERFORM pg_sleep(0.1);
-  END LOOP;
-END
-$$;
+CALL pg_temp.await('the replay is not done',
+  $$(SELECT state = 'running' FROM weir.views WHERE view = 'replay'::regclass)
+    AND (SELECT max(window_start) FROM replay) IS NOT DISTINCT FROM (SELECT max(window_start) FROM transactions_aggregate)$$);
 
 CREATE TEMPORARY TABLE checked AS
   SELECT 1 AS no, 'every paid transaction is in its window once' AS what,
