@@ -12,8 +12,8 @@
 #include "utils/resowner.h"
 
 /* Errors that are not the row's: the batch must be given up, or tried again. */
-bool
-weir_error_is_outside(int sqlstate)
+static bool
+error_is_outside(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -53,7 +53,7 @@ weir_try(void (*body) (void *arg), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
-	if (edata && weir_error_is_outside(edata->sqlerrcode))
+	if (edata && error_is_outside(edata->sqlerrcode))
 		ReThrowError(edata);
 	return edata;
 }

@@ -61,12 +61,9 @@ extern void weir_ingest_check_event_time(Stream *stream, TimestampTz event_time)
 /* Applies views to rows that were INSERTed; any error is the user's. */
 extern void weir_ingest_inserted(Stream *stream, Delta *delta);
 
-/* Errors that are nobody's fault here: the batch must be given up, or tried again. */
-extern bool weir_error_is_outside(int sqlstate);
-
 /*
  * weir_try runs body in a subtransaction. Returns NULL, or what it raised, rolled back, in the
- * context that was current; raises errors that are outside on.
+ * context that was current; raises on the errors that are nobody's fault here.
  */
 extern ErrorData *weir_try(void (*body) (void *arg), void *arg);
 

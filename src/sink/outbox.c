@@ -97,8 +97,9 @@ refresh_state(void)
 		read_state();
 }
 
-void
-weir_outbox_check_limit(void)
+/* Raises 53100 if the outbox has reached weir.outbox_limit. Cheap: looks once a second. */
+static void
+check_limit(void)
 {
 	refresh_state();
 	if (known_bytes < (int64) weir_outbox_limit * 1024)
@@ -168,7 +169,7 @@ weir_outbox_write(const CollectRun *run, int64 block)
 
 	if (run->n == 0)
 		return;
-	weir_outbox_check_limit();
+	check_limit();
 	rel = open_segment(&indexes);
 	for (int i = 0; i < run->n;)
 	{

@@ -10,9 +10,6 @@
 /* Number of tables weir.outbox_0 .. that are filled and emptied in turn. */
 #define WEIR_OUTBOX_SEGMENTS 8
 
-/* Raises 53100 if the outbox has reached weir.outbox_limit. Cheap: looks once a second. */
-extern void weir_outbox_check_limit(void);
-
 /*
  * weir_outbox_reclaim empties the segments in which everything is
  * acknowledged (weir.sink_progress) and begins a new one when the present one is large

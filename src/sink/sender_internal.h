@@ -89,9 +89,8 @@ extern SendResult weir_send_judge(Sender *sender, rd_kafka_error_t *error, int s
 extern SendResult weir_send_transaction(Sender *sender, SenderBatch *batch);
 extern SendResult weir_send_plain(Sender *sender, SenderBatch *batch);
 
-/* Progress as the value of its record, and back. */
+/* Progress as the value of its record. */
 extern int	weir_progress_format(const SinkProgress *progress, char *text, size_t size);
-extern bool weir_progress_parse(const char *text, size_t len, SinkProgress *progress);
 
 /* Makes the topic weir-progress if it is not there. */
 extern bool weir_progress_topic(Sender *sender);

@@ -16,7 +16,7 @@
 
 #define ADMIN_TIMEOUT_MS 10000
 
-StaticAssertDecl(SNAPSHOT_TEXT == 8192, "weir_progress_parse has its number in a format");
+StaticAssertDecl(SNAPSHOT_TEXT == 8192, "parse_progress has its number in a format");
 
 /* Small segments, so that compaction gets to work and a first read is short. */
 static const char *const topic_config[][2] = {
@@ -33,8 +33,8 @@ weir_progress_format(const SinkProgress *progress, char *text, size_t size)
 					progress->done, progress->target[0] ? progress->target : "-");
 }
 
-bool
-weir_progress_parse(const char *text, size_t len, SinkProgress *progress)
+static bool
+parse_progress(const char *text, size_t len, SinkProgress *progress)
 {
 	char		copy[2 * sizeof(progress->done) + 64];
 	long long	seq;
@@ -167,7 +167,7 @@ read_to_end(Sender *sender, rd_kafka_t *rk, SinkProgress *progress, bool *found,
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR && msg->key != NULL && msg->payload != NULL &&
 			msg->key_len == strlen(sender->identity) &&
 			memcmp(msg->key, sender->identity, msg->key_len) == 0 &&
-			weir_progress_parse(msg->payload, msg->len, progress))
+			parse_progress(msg->payload, msg->len, progress))
 		{
 			*found = true;
 			*hint = msg->offset;

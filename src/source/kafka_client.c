@@ -417,19 +417,6 @@ weir_kafka_unassign(KafkaConsumer *consumer, const char *topic, int32 partition)
 		(void) stop_partition(consumer, entry, NULL);
 }
 
-/*
- * While paused nothing is read; librdkafka's bounded queue then fills up and
- * fetching stops by itself. (Its own pause throws the queue away and would
- * fetch all of it again.)
- */
-void
-weir_kafka_pause(KafkaConsumer *consumer, bool pause)
-{
-	if (consumer->paused && !pause)
-		weir_kafka_arm(consumer);
-	consumer->paused = pause;
-}
-
 bool
 weir_kafka_next_event(KafkaConsumer *consumer, KafkaEvent *event)
 {

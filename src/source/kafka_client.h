@@ -62,9 +62,6 @@ extern bool weir_kafka_offset_for_time(KafkaConsumer *consumer, const char *topi
 extern bool weir_kafka_assign(KafkaConsumer *consumer, const char *topic, int32 partition, int64 offset, char **error);
 extern void weir_kafka_unassign(KafkaConsumer *consumer, const char *topic, int32 partition);
 
-/* While paused weir_kafka_read returns nothing, and fetching stops when the prefetch memory is full. */
-extern void weir_kafka_pause(KafkaConsumer *consumer, bool pause);
-
 /*
  * weir_kafka_read takes at most max messages from the queue, without
  * blocking, into batch; returns how many were added. However it ends, the

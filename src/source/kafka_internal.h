@@ -58,7 +58,6 @@ struct KafkaConsumer
 	rd_kafka_queue_t *queue;	/* the consumer queue: messages, ends, errors */
 	rd_kafka_queue_t *commits;	/* answers to commits */
 	int			fd;				/* eventfd that librdkafka writes to */
-	bool		paused;
 	bool		committing;		/* a commit is under way */
 	bool		to_commit;		/* some partition has an offset to commit */
 	int64		commit_after;	/* ms, CLOCK_MONOTONIC: none before, because one failed */

@@ -315,8 +315,6 @@ weir_kafka_read(KafkaConsumer *consumer, KafkaBatch *batch, int max)
 	(void) nread;				/* nothing there is fine */
 
 	weir_kafka_serve_commits(consumer);
-	if (consumer->paused)
-		return 0;
 
 	Assert(batch->consumer == NULL || batch->consumer == consumer);
 	if (batch->consumer == NULL)

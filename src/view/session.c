@@ -51,8 +51,8 @@ weir_session(PG_FUNCTION_ARGS)
 			 errhint("CREATE MATERIALIZED VIEW ... WITH (weir.continuous) AS SELECT ... FROM stream, session(ts, gap) GROUP BY window_start, ...")));
 }
 
-bool
-weir_is_session(RangeTblEntry *rte)
+static bool
+is_session(RangeTblEntry *rte)
 {
 	char	   *name = weir_own_function(rte);
 
@@ -68,7 +68,7 @@ session_walker(Node *node, int *found)
 		return false;
 	if (IsA(node, RangeTblEntry))
 	{
-		*found += weir_is_session((RangeTblEntry *) node) ? 1 : 0;
+		*found += is_session((RangeTblEntry *) node) ? 1 : 0;
 		return false;
 	}
 	if (IsA(node, Query))
@@ -86,7 +86,7 @@ session_item(Query *query)
 	foreach(lc, query->rtable)
 	{
 		i++;
-		if (weir_is_session(lfirst(lc)))
+		if (is_session(lfirst(lc)))
 			return i;
 	}
 	return 0;
@@ -182,7 +182,7 @@ check_from(Query *query, int rtindex, const char *name)
 	foreach(lc, query->rtable)
 	{
 		i++;
-		if (i != rtindex && (weir_is_session(lfirst(lc)) || weir_is_window(lfirst(lc))))
+		if (i != rtindex && (is_session(lfirst(lc)) || weir_is_window(lfirst(lc))))
 			weir_refuse(name, "session() stands beside another window function.", "Make one continuous view for each kind of window.");
 	}
 	if (uses_session((Node *) query->jointree, rtindex, false))

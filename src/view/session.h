@@ -72,7 +72,6 @@ typedef struct SessionStatements
 } SessionStatements;
 
 /* session.c */
-extern bool weir_is_session(RangeTblEntry *rte);
 extern bool weir_session_prepare(Query *query, const char *name);
 extern void weir_session_refuse_tables(Query *query, const char *name);
 weir_noreturn extern void weir_session_refuse_merging(const char *name);

@@ -293,13 +293,6 @@ test_wake_up(const char *topic)
 		weir_kafka_batch_reset(batch);
 	}
 
-	weir_kafka_pause(consumer, true);
-	put(topic, 0, NULL, "paused", 0);
-	flush();
-	(void) wait_fd(consumer, 1000);
-	ok(weir_kafka_read(consumer, batch, 10) == 0, "nothing is read while paused");
-	weir_kafka_pause(consumer, false);
-	ok(wait_fd(consumer, PATIENCE_MS) && read_some(consumer, batch, 10), "resumed: goes on");
 	weir_kafka_batch_free(batch);
 	weir_kafka_close(consumer);
 }
