@@ -400,10 +400,36 @@ make_windowed(ViewShape *shape, bool over_views, LateRule *rule)
 	weir_atclose_windowed(shape, rule);
 }
 
-static ViewShape *
-make_shape(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
+static void
+classify_append(ViewShape *shape)
 {
-	return weir_shape_make_as(NULL, definition, name, final, at_once, lateness, keep);
+	shape->strategy = "append";
+	shape->why = "the query has no aggregates: each row of a batch adds its own rows";
+	shape->in_place = true;
+	shape->partial = copyObject(shape->query);
+	if (shape->at_once)
+	{
+		shape->strategy = "recompute";
+		shape->why = "rows without a match come at once: what a batch may change is compared as it is before and after it";
+	}
+}
+
+/* What is late is left out where the rows come in, which is not the same place in each kind of view. */
+static void
+leave_late_out(ViewShape *shape, LateRule *rule, bool session, bool recompute, bool at_close)
+{
+	if (session)
+		weir_session_split(shape, rule);
+	else if (rule->keep && !shape->finals)
+		rule->keep_attno = weir_keep_window(shape);
+	if (at_close)
+		weir_atclose_make(shape, rule);
+	else if (recompute)
+		weir_recompute_filter(shape, rule);
+	else if (!session)
+		weir_late_filter(shape, rule);
+	if (shape->joins)
+		weir_join_filter(shape, rule);
 }
 
 /* weir_shape_make_as does so for a view that is there, whose strategy stays what it was at CREATE. */
@@ -462,18 +488,7 @@ weir_shape_make_as(const char *strategy, Query *definition, const char *name, bo
 	weir_arrival_order(recompute ? weir_recompute_lowest(shape->query) : shape->query);
 	if (recompute)
 		weir_recompute_analyse(shape);
-	if (session)
-		weir_session_split(shape, &rule);
-	else if (rule.keep && !final)
-		rule.keep_attno = weir_keep_window(shape);
-	if (at_close)
-		weir_atclose_make(shape, &rule);
-	else if (recompute)
-		weir_recompute_filter(shape, &rule);
-	else if (!session)
-		weir_late_filter(shape, &rule);
-	if (shape->joins)
-		weir_join_filter(shape, &rule);
+	leave_late_out(shape, &rule, session, recompute, at_close);
 	if (at_close)
 		return shape;
 	if (recompute)
@@ -483,17 +498,7 @@ weir_shape_make_as(const char *strategy, Query *definition, const char *name, bo
 	else if (shape->grouped)
 		classify_grouped(shape);
 	else
-	{
-		shape->strategy = "append";
-		shape->why = "the query has no aggregates: each row of a batch adds its own rows";
-		shape->in_place = true;
-		shape->partial = copyObject(shape->query);
-		if (shape->at_once)
-		{
-			shape->strategy = "recompute";
-			shape->why = "rows without a match come at once: what a batch may change is compared as it is before and after it";
-		}
-	}
+		classify_append(shape);
 	if (session)
 		weir_session_finish(shape);
 	else if (!weir_distinct_make(shape))
@@ -510,7 +515,7 @@ weir_shape_make_as(const char *strategy, Query *definition, const char *name, bo
 ViewShape *
 weir_shape_make(Query *definition, const char *name, bool final, bool at_once, Interval *lateness, Interval *keep)
 {
-	ViewShape  *shape = make_shape(definition, name, final, at_once, lateness, keep);
+	ViewShape  *shape = weir_shape_make_as(NULL, definition, name, final, at_once, lateness, keep);
 
 	weir_check_whole_rows(shape->query, name);
 	return shape;
