@@ -160,7 +160,7 @@ handle_create_table_as(Utility *u)
 				 errmsg("extension \"weir\" is not installed in this database"),
 				 errhint("CREATE EXTENSION weir;")));
 	PreventCommandIfReadOnly("CREATE MATERIALIZED VIEW");
-	weir_view_create(stmt, &options, u->query, u->qc);
+	weir_view_create(stmt, &options, NULL, u->qc);
 }
 
 static void

@@ -37,7 +37,6 @@ typedef struct WeirViewOptions
 	char	   *start;			/* NULL: not given */
 	char	   *unmatched;		/* 'at close' (default) | 'at once' */
 	bool		segmented;		/* the table is a ring of partitions (view/ring.h) */
-	const char *shown_name;		/* no option: the view's name in messages, if not its own */
 } WeirViewOptions;
 
 /* Takes DefElems with namespace "weir" out of *options and returns them. */

@@ -334,18 +334,13 @@ static void
 protect_table(Oid relid, List *keys, bool unique)
 {
 	char	   *name = weir_relation_name(relid);
-	StringInfoData columns;
-	ListCell   *lc;
+	char	   *columns = weir_text_names("", keys);
 
-	initStringInfo(&columns);
-	foreach(lc, keys)
-		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
-						 quote_identifier(lfirst(lc)));
 	if (!unique && keys)
-		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", name, columns.data);
+		(void) weir_catalog_exec("CREATE INDEX ON %s (%s)", name, columns);
 	if (unique)
 		(void) weir_catalog_exec("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
-								 name, keys ? columns.data : "(true)");
+								 name, keys ? columns : "(true)");
 	protect_rows(relid);
 }
 
@@ -625,34 +620,25 @@ create_objects(CreateTableAsStmt *stmt, WeirViewOptions *options, ViewShape *sha
 	return result;
 }
 
-ObjectAddress
-weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
-				 const char *query_string, QueryCompletion *qc)
+/* May the view begin with all that the topics still have? */
+static void
+check_start(ViewShape *shape)
 {
-	const char *name = options->shown_name ? options->shown_name : stmt->into->rel->relname;
-	ObjectAddress result;
-	ViewShape  *shape;
-	View	   *view;
-	uint64		rows = 0;
+	if (shape->joins)
+		weir_refuse(shape->name, "weir.start: a join of streams needs the rows kept of each, as they were when the other's came.",
+					"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
+	if (shape->recompute && !shape->recompute->from_result)
+		weir_refuse(shape->name, "weir.start: the rows that the topic still has would be needed beside those kept, to compute keys anew.",
+					"Leave out weir.start, or weir.seek(stream, 'earliest', rebuild => true) when the view is there.");
+	check_replayable(shape);
+}
+
+/* Locks the streams until commit, and lets them keep what the view needs, and find it. */
+static void
+prepare_streams(ViewShape *shape, WeirViewOptions *options)
+{
 	ListCell   *lc;
 
-	if (CreateTableAsRelExists(stmt))
-		return InvalidObjectAddress;
-	check_options(options, name);
-	weir_rewrite_check_settings(castNode(Query, stmt->query));
-	shape = weir_shape_make(castNode(Query, stmt->query), name,
-							strcmp(options->emit, "final") == 0, strcmp(options->unmatched, "at once") == 0,
-							options->lateness, options->keep);
-	if (options->start && shape->joins)
-		weir_refuse(name, "weir.start: a join of streams needs the rows kept of each, as they were when the other's came.",
-					"Leave out weir.start: WITH DATA, the default, begins with the rows kept.");
-	if (options->start && shape->recompute && !shape->recompute->from_result)
-		weir_refuse(name, "weir.start: the rows that the topic still has would be needed beside those kept, to compute keys anew.",
-					"Leave out weir.start, or weir.seek(stream, 'earliest', rebuild => true) when the view is there.");
-	if (options->start)
-		check_replayable(shape);
-	if (shape->session && !shape->finals && options->lateness == NULL)
-		options->lateness = options->keep;	/* what is kept is the same for every row then */
 	weir_view_lock_streams(shape->streams);
 	foreach(lc, shape->streams)
 	{
@@ -669,6 +655,30 @@ weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
 		if (weir_stream_get(lfirst_oid(lc)))
 			weir_segments_index_time(weir_stream_get(lfirst_oid(lc)));
 	}
+}
+
+ObjectAddress
+weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
+				 const char *shown_name, QueryCompletion *qc)
+{
+	const char *name = shown_name ? shown_name : stmt->into->rel->relname;
+	ObjectAddress result;
+	ViewShape  *shape;
+	View	   *view;
+	uint64		rows = 0;
+
+	if (CreateTableAsRelExists(stmt))
+		return InvalidObjectAddress;
+	check_options(options, name);
+	weir_rewrite_check_settings(castNode(Query, stmt->query));
+	shape = weir_shape_make(castNode(Query, stmt->query), name,
+							strcmp(options->emit, "final") == 0, strcmp(options->unmatched, "at once") == 0,
+							options->lateness, options->keep);
+	if (options->start)
+		check_start(shape);
+	if (shape->session && !shape->finals && options->lateness == NULL)
+		options->lateness = options->keep;	/* what is kept is the same for every row then */
+	prepare_streams(shape, options);
 	if (shape->tables)
 		weir_tables_announce(shape);
 	else

@@ -17,10 +17,10 @@
  * checks the query (0A000 with a hint for what cannot be kept), creates the result table, its
  * unique key, weir.query_N, weir.state_N if needed, the weir.view_def row, and fills the
  * view from the kept rows unless WITH NO DATA. stmt->query is the analysed Query (into->options without
- * weir.* any more). Holds ShareLock on every stream until commit, so nothing arrives meanwhile.
+ * weir.* any more). shown_name: the view's name in messages, or NULL: its own. Holds ShareLock on every stream until commit, so nothing arrives meanwhile.
  */
 extern ObjectAddress weir_view_create(CreateTableAsStmt *stmt, WeirViewOptions *options,
-									  const char *query_string, QueryCompletion *qc);
+									  const char *shown_name, QueryCompletion *qc);
 
 /* REFRESH MATERIALIZED VIEW: rebuild from the kept rows. */
 extern void weir_view_refresh(View *view, bool skip_data);

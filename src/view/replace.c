@@ -187,7 +187,7 @@ order_columns(Replace *replace, Query *query)
 
 /* As CREATE MATERIALIZED VIEW would make it, with the old one's options, for its owner. */
 static void
-make_beside(Replace *replace, Query *query, const char *text, char *name, char *start)
+make_beside(Replace *replace, Query *query, char *name, char *start)
 {
 	View	   *view = replace->view;
 	CreateTableAsStmt *stmt = makeNode(CreateTableAsStmt);
@@ -207,8 +207,7 @@ make_beside(Replace *replace, Query *query, const char *text, char *name, char *
 		options.unmatched = "at once";
 	options.start = start;
 	options.segmented = weir_ring_is(view->relid) && view->keep;
-	options.shown_name = get_rel_name(view->relid);
-	made = weir_view_create(stmt, &options, text, NULL);
+	made = weir_view_create(stmt, &options, get_rel_name(view->relid), NULL);
 	CommandCounterIncrement();
 	replace->beside = weir_view_require(made.objectId);
 }
@@ -515,7 +514,7 @@ weir_replace_twin(View *view)
 	int			guc_level = NewGUCNestLevel();
 
 	weir_view_scope_settings(view);
-	make_beside(&replace, weir_shape_definition(view->query_relid), "", psprintf("weir_twin_%u", view->relid), NULL);
+	make_beside(&replace, weir_shape_definition(view->query_relid), psprintf("weir_twin_%u", view->relid), NULL);
 	AtEOXact_GUC(false, guc_level);
 	return replace.beside;
 }
@@ -577,7 +576,7 @@ prepare(Replace *replace, const char *definition, char *start)
 				 errmsg("the new query of continuous view %s reads the view itself", replace->view->name)));
 	weir_replace_compare(replace, query);
 	order_columns(replace, query);
-	make_beside(replace, query, definition, name, start);
+	make_beside(replace, query, name, start);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
