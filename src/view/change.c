@@ -35,22 +35,10 @@
 #include "worker/shared.h"
 
 /* Deletes rows (all, or those that meet a condition) as the owner; users' triggers see it. */
-static pg_noinline void
+static void
 delete_rows(Oid relid, const char *condition)
 {
-	const int	outer_depth = weir_applying_begin();
-
-	PG_TRY();
-	{
-		(void) weir_catalog_exec("DELETE FROM %s WHERE %s", weir_relation_name(relid), condition);
-	}
-	PG_CATCH();
-	{
-		weir_applying_end(outer_depth);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	weir_applying_end(outer_depth);
+	weir_applying_exec(psprintf("DELETE FROM %s WHERE %s", weir_relation_name(relid), condition));
 }
 
 /* Empties the view's tables, or what is at or after a time in a column of the view. */

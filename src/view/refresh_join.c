@@ -26,33 +26,21 @@ take_rows(Oid to, Oid from, List *targets, int column, TimestampTz since)
 {
 	const char *to_name = weir_relation_name(to);
 
-	(void) weir_catalog_exec("DELETE FROM %s WHERE %s", to_name, weir_age_condition(to, column, ">=", since));
-	(void) weir_catalog_exec("INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s", to_name,
-							 weir_text_names("", weir_statement_columns(to, targets)),
-							 weir_text_names("", weir_statement_columns(from, targets)),
-							 weir_relation_name(from), weir_age_condition(from, column, ">=", since));
+	weir_applying_exec(psprintf("DELETE FROM %s WHERE %s", to_name, weir_age_condition(to, column, ">=", since)));
+	weir_applying_exec(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s", to_name,
+								weir_text_names("", weir_statement_columns(to, targets)),
+								weir_text_names("", weir_statement_columns(from, targets)),
+								weir_relation_name(from), weir_age_condition(from, column, ">=", since)));
 }
 
-static pg_noinline void
+static void
 take_all(View *view, View *twin, ViewShape *shape, int column, TimestampTz since)
 {
-	const int	outer_depth = weir_applying_begin();
-
-	PG_TRY();
-	{
-		if (OidIsValid(view->state_relid))
-			take_rows(view->state_relid, twin->state_relid, shape->partial->targetList, weir_state_key(shape, column), since);
-		if (OidIsValid(view->values_relid))
-			take_rows(view->values_relid, twin->values_relid, weir_distinct_targets(shape), weir_state_key(shape, column), since);
-		take_rows(view->relid, twin->relid, shape->query->targetList, column, since);
-	}
-	PG_CATCH();
-	{
-		weir_applying_end(outer_depth);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	weir_applying_end(outer_depth);
+	if (OidIsValid(view->state_relid))
+		take_rows(view->state_relid, twin->state_relid, shape->partial->targetList, weir_state_key(shape, column), since);
+	if (OidIsValid(view->values_relid))
+		take_rows(view->values_relid, twin->values_relid, weir_distinct_targets(shape), weir_state_key(shape, column), since);
+	take_rows(view->relid, twin->relid, shape->query->targetList, column, since);
 }
 
 /* A row that the view has refused may stand on both sides of the time: weir.retry could not tell what it is in. */

@@ -353,24 +353,6 @@ difference_text(Replace *replace, List *key)
 					values ? psprintf("%s) AS record)", weir_text_names("excluded.", values)) : "");
 }
 
-static pg_noinline void
-run_difference(const char *sql)
-{
-	const int	outer_depth = weir_applying_begin();
-
-	PG_TRY();
-	{
-		(void) weir_catalog_exec("%s", sql);
-	}
-	PG_CATCH();
-	{
-		weir_applying_end(outer_depth);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	weir_applying_end(outer_depth);
-}
-
 static void
 run_as_owner(Replace *replace, const char *sql)
 {
@@ -380,7 +362,7 @@ run_as_owner(Replace *replace, const char *sql)
 	weir_view_scope_pin();
 	weir_view_scope_plain();
 	SPI_connect();
-	run_difference(sql);
+	weir_applying_exec(sql);
 	SPI_finish();
 	weir_view_scope_close(&scope);
 	CommandCounterIncrement();

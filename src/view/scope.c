@@ -109,6 +109,23 @@ weir_applying_end(int outer_depth)
 	applying_depth = outer_depth;
 }
 
+/* weir_applying_exec runs one statement that changes views' tables, as whoever is the user now; SPI is connected. */
+pg_noinline void
+weir_applying_exec(const char *sql)
+{
+	const int	outer_depth = weir_applying_begin();
+
+	PG_TRY();
+	{
+		(void) weir_catalog_exec("%s", sql);
+	}
+	PG_FINALLY();
+	{
+		weir_applying_end(outer_depth);
+	}
+	PG_END_TRY();
+}
+
 /* Is it weir itself that changes a view's table now? To be asked by a trigger on it. */
 bool
 weir_is_applying(void)

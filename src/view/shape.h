@@ -227,6 +227,7 @@ extern void weir_view_scope_close(ViewScope *scope);
 /* Let weir's own statement change views' tables; the trigger on them refuses all else. */
 extern int	weir_applying_begin(void);
 extern void weir_applying_end(int outer_depth);
+extern void weir_applying_exec(const char *sql);
 extern bool weir_is_applying(void);
 
 /* run.c: plans and runs an analysed statement with deltas registered. */
