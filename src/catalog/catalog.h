@@ -38,9 +38,6 @@ extern Oid	weir_schema_oid(void);
 extern Oid	weir_extension_oid(void);
 extern Oid	weir_stream_am_oid(void);
 
-/* relink.c: dependencies that pg_upgrade has left out. Inside a transaction. */
-extern void weir_relink_missing(void);
-
 /* Qualified and quoted name of a relation, palloc'd; "(oid)" if it is gone. */
 extern char *weir_relation_name(Oid relid);
 
@@ -60,5 +57,8 @@ extern void weir_cache_init(void);
 
 /* Goes up with each load of the cache: what was derived from an older one may be stale. */
 extern uint64 weir_cache_version(void);
+
+/* relink.c: dependencies that pg_upgrade has left out. Inside a transaction. */
+extern void weir_relink_missing(void);
 
 #endif							/* WEIR_CATALOG_H */

@@ -162,7 +162,6 @@ extern QueryEnvironment *weir_session_environment(SessionWork *work, Tuplestores
 extern void weir_session_free(SessionWork *work);
 
 /* session_statement.c again */
-extern QueryEnvironment *weir_session_replay(ViewShape *shape, QueryEnvironment *env, SessionWork *work);
 
 /* session_lookup.c: stored sessions of a key, by index */
 typedef struct SessionLookup SessionLookup;
@@ -178,5 +177,8 @@ extern TupleDesc weir_session_lookup_desc(SessionLookup *lookup);
 extern List *weir_session_lookup(SessionLookup *lookup, Datum *keys, bool *isnull, int64 from, int64 to);
 extern HeapTuple weir_session_lookup_take(SessionLookup *lookup, StoredSession *stored);
 extern void weir_session_lookup_end(SessionLookup *lookup);
+
+/* session_statement.c: the same of all rows, from nothing */
+extern QueryEnvironment *weir_session_replay(ViewShape *shape, QueryEnvironment *env, SessionWork *work);
 
 #endif							/* WEIR_SESSION_H */

@@ -149,6 +149,9 @@ extern void weir_distinct_as_groups(Query *query);
 
 /* retract.c: views over views that change, kept by what came and went there */
 extern bool weir_retract_prepare(ViewShape *shape, const char *strategy);
+extern const char *weir_retract_cost(ViewShape *shape);
+
+/* retract_states.c: their states */
 extern Expr *weir_retract_rows(ViewShape *shape);
 extern char *weir_retract_extreme(ViewShape *shape, StateColumn *state, List *columns);
 extern void weir_retract_splice(ViewShape *shape, Query *query);
@@ -159,7 +162,6 @@ extern Query *weir_retract_below(ViewShape *shape, List *extremes);
 extern Query *weir_retract_clear(Oid state);
 extern Query *weir_retract_empty(ViewShape *shape, Oid state);
 extern Query *weir_retract_states(ViewShape *shape, Oid state);
-extern const char *weir_retract_cost(ViewShape *shape);
 
 /* retract_lookup.c: statements beside the maintenance statement, and the relations between them */
 #define WEIR_CHANGES		"weir_changes"	/* net states of the groups that a batch touches */
@@ -299,13 +301,15 @@ extern void weir_final_sort(Query *final, Expr *end);
 extern Query *weir_final_close_statement(ViewShape *shape, Oid result, Oid state);
 extern Query *weir_final_closed(ViewShape *shape);
 
-/* atclose.c */
+/* instant.c: finals without windows, of joins and of first rows */
 extern bool weir_instant_join(ViewShape *shape);
 extern bool weir_instant_first(ViewShape *shape, LateRule *rule);
 extern Query *weir_instant_late_rows(Query *level, LateRule *rule, int64 after);
 extern void weir_instant_in_time(Query *level, LateRule *rule);
 extern void weir_instant_only_closing(Query *level);
 extern void weir_instant_closing_from(Query *level, bool until_close);
+
+/* atclose.c */
 extern void weir_atclose_windowed(ViewShape *shape, LateRule *rule);
 extern void weir_atclose_make(ViewShape *shape, LateRule *rule);
 extern Query *weir_atclose_statement(ViewShape *shape, Oid result, Oid state);
