@@ -31,6 +31,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 
 /* --- setting the join apart --------------------------------------------------- */
@@ -97,30 +98,12 @@ isolate_mutator(Node *node, Isolate *isolate)
 	return expression_tree_mutator(node, isolate_mutator, isolate);
 }
 
-static RangeTblEntry *
-join_rte(Query *join)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	List	   *names = NIL;
-	ListCell   *lc;
-
-	foreach(lc, join->targetList)
-		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
-	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = join;
-	rte->eref = makeAlias("joined", names);
-	rte->alias = makeAlias("joined", NIL);
-	rte->inFromCl = true;
-	return rte;
-}
-
 /* Moves FROM and WHERE of a level into a sub-select. */
 static void
 isolate_level(Query *level)
 {
 	Query	   *join = makeNode(Query);
 	Isolate		isolate = {join, 0};
-	RangeTblRef *ref = makeNode(RangeTblRef);
 
 	weir_compat_flatten_groups(level);
 	join->commandType = CMD_SELECT;
@@ -139,9 +122,7 @@ isolate_level(Query *level)
 		join->targetList = list_make1(makeTargetEntry((Expr *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
 																		 Int32GetDatum(1), false, true),
 													  1, pstrdup("one"), false));
-	level->rtable = list_make1(join_rte(join));
-	ref->rtindex = 1;
-	level->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(level, weir_subquery_entry(join, "joined"));
 }
 
 static bool

@@ -15,6 +15,7 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
 #include "view/join.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 #include "view/session.h"
 #include "view/shape.h"
@@ -186,9 +187,6 @@ static Query *
 wrap(Query *query)
 {
 	Query	   *outer = makeNode(Query);
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *names = NIL;
 	ListCell   *lc;
 
 	outer->commandType = CMD_SELECT;
@@ -197,21 +195,12 @@ wrap(Query *query)
 	{
 		TargetEntry *tle = lfirst(lc);
 
-		if (tle->resjunk)
-			continue;
-		names = lappend(names, makeString(pstrdup(tle->resname)));
-		outer->targetList = lappend(outer->targetList,
-									makeTargetEntry((Expr *) makeVarFromTargetEntry(1, tle), tle->resno,
-													pstrdup(tle->resname), false));
+		if (!tle->resjunk)
+			outer->targetList = lappend(outer->targetList,
+										makeTargetEntry((Expr *) makeVarFromTargetEntry(1, tle), tle->resno,
+														pstrdup(tle->resname), false));
 	}
-	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = query;
-	rte->alias = makeAlias("q", NIL);
-	rte->eref = makeAlias("q", names);
-	rte->inFromCl = true;
-	outer->rtable = list_make1(rte);
-	ref->rtindex = 1;
-	outer->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(outer, weir_subquery_entry(query, "q"));
 	return outer;
 }
 

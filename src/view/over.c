@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 #include "view/join.h"
 #include "view/over.h"
+#include "view/parts.h"
 #include "view/recompute.h"
 
 /* How far frames reach from the time of their row, microseconds. */
@@ -313,9 +314,6 @@ static void
 push_down(Query *level)
 {
 	Query	   *below = makeNode(Query);
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *names = NIL;
 	List	   *targets = NIL;
 	ListCell   *lc;
 
@@ -327,23 +325,15 @@ push_down(Query *level)
 
 		tle->resname = psprintf("%s", tle->resname ? tle->resname : "?column?");
 		tle->resjunk = false;
-		names = lappend(names, makeString(pstrdup(tle->resname)));
 		if (shown)
 			targets = lappend(targets, makeTargetEntry((Expr *) makeVarFromTargetEntry(1, tle), tle->resno, pstrdup(tle->resname), false));
 	}
 	below->sortClause = NIL;
-	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = below;
-	rte->alias = makeAlias(OVER_ALIAS, NIL);
-	rte->eref = makeAlias(OVER_ALIAS, names);
-	rte->inFromCl = true;
 	*level = *makeNode(Query);
 	level->commandType = CMD_SELECT;
 	level->canSetTag = true;
-	level->rtable = list_make1(rte);
 	level->targetList = targets;
-	ref->rtindex = 1;
-	level->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(level, weir_subquery_entry(below, OVER_ALIAS));
 }
 
 static bool

@@ -115,3 +115,37 @@ weir_only_union_all(Node *node)
 	return IsA(op, RangeTblRef) ||
 		(op->op == SETOP_UNION && op->all && weir_only_union_all(op->larg) && weir_only_union_all(op->rarg));
 }
+
+/* weir_subquery_entry: a sub-select in FROM */
+RangeTblEntry *
+weir_subquery_entry(Query *query, const char *alias)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk)
+			names = lappend(names, makeString(pstrdup(tle->resname)));
+	}
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = query;
+	rte->alias = makeAlias(alias, NIL);
+	rte->eref = makeAlias(alias, names);
+	rte->inFromCl = true;
+	return rte;
+}
+
+/* weir_select_from gives a query this FROM, without WHERE, and nothing else. */
+void
+weir_select_from(Query *query, RangeTblEntry *rte)
+{
+	RangeTblRef *ref = makeNode(RangeTblRef);
+
+	ref->rtindex = 1;
+	query->rtable = list_make1(rte);
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+}

@@ -16,6 +16,8 @@ extern Expr *weir_before(Expr *a, Expr *b);
 extern Expr *weir_as_timestamptz(Expr *time);
 extern Expr *weir_time_later(Expr *time, int64 microseconds);
 extern SortGroupClause *weir_sort_clause(Query *query, TargetEntry *tle);
+extern RangeTblEntry *weir_subquery_entry(Query *query, const char *alias);
+extern void weir_select_from(Query *query, RangeTblEntry *rte);
 extern bool weir_only_union_all(Node *setOperations);
 
 #endif							/* WEIR_PARTS_H */

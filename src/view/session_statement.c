@@ -29,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "view/parts.h"
 #include "view/session.h"
 
 /* weir_session_scan makes SELECT c1, c2 ... FROM an ephemeral relation whose columns are like these targets. */
@@ -37,7 +38,6 @@ weir_session_scan(char *name, List *targets)
 {
 	Query	   *query = makeNode(Query);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	RangeTblRef *ref = makeNode(RangeTblRef);
 	List	   *names = NIL;
 	AttrNumber	attno = 0;
 	ListCell   *lc;
@@ -65,9 +65,7 @@ weir_session_scan(char *name, List *targets)
 													attno, pstrdup(strVal(llast(names))), false));
 	}
 	rte->eref = makeAlias(rte->enrname, names);
-	query->rtable = list_make1(rte);
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(query, rte);
 	return query;
 }
 

@@ -116,7 +116,6 @@ static Query *
 make_final_query(ViewShape *shape, List *targets)
 {
 	Query	   *query = makeNode(Query);
-	RangeTblRef *ref = makeNode(RangeTblRef);
 	ListCell   *lc;
 
 	query->commandType = CMD_SELECT;
@@ -124,9 +123,7 @@ make_final_query(ViewShape *shape, List *targets)
 	query->cteList = table_ctes(shape->query->cteList);
 	query->hasSubLinks = checkExprHasSubLink((Node *) targets);
 	query->hasRecursive = shape->query->hasRecursive;
-	query->rtable = list_make1(merged_rte(shape->partial));
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(query, merged_rte(shape->partial));
 	query->targetList = targets;
 	foreach(lc, targets)
 		((TargetEntry *) lfirst(lc))->ressortgroupref = 0;

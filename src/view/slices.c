@@ -547,23 +547,6 @@ split_targets(Slices *slices, ViewShape *shape)
 	return true;
 }
 
-static RangeTblEntry *
-subquery_item(Query *inner)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	List	   *names = NIL;
-	ListCell   *lc;
-
-	foreach(lc, inner->targetList)
-		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
-	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = inner;
-	rte->alias = makeAlias("weir_slices", NIL);
-	rte->eref = makeAlias("weir_slices", names);
-	rte->inFromCl = true;
-	return rte;
-}
-
 /* The window function, called with the slice. */
 static RangeTblEntry *
 window_item(Slices *slices)
@@ -604,7 +587,7 @@ finish_outer(Slices *slices)
 
 		quals = lappend(quals, weir_boolean_test(over, IS_NOT_TRUE));
 	}
-	outer->rtable = list_make2(subquery_item(slices->inner), window_item(slices));
+	outer->rtable = list_make2(weir_subquery_entry(slices->inner, "weir_slices"), window_item(slices));
 	for (int i = 0; i < 2; i++)
 	{
 		refs[i] = makeNode(RangeTblRef);

@@ -364,22 +364,10 @@ static Query *
 level_over(Query *level, Query *rows, List *targets)
 {
 	Query	   *query = copyObject(level);
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *names = NIL;
 	ListCell   *lc;
 
-	foreach(lc, rows->targetList)
-		names = lappend(names, makeString(pstrdup(lfirst_node(TargetEntry, lc)->resname)));
-	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = rows;
-	rte->alias = makeAlias("weir_first", NIL);
-	rte->eref = makeAlias("weir_first", names);
-	rte->inFromCl = true;
-	query->rtable = list_make1(rte);
+	weir_select_from(query, weir_subquery_entry(rows, "weir_first"));
 	weir_compat_no_permissions(query);
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), NULL);
 	query->cteList = NIL;
 	query->hasSubLinks = false;
 	query->constraintDeps = NIL;

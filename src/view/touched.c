@@ -177,7 +177,6 @@ touched_condition(Recompute *recompute, int levels)
 {
 	SubLink    *link = makeNode(SubLink);
 	Query	   *query = makeNode(Query);
-	RangeTblRef *ref = makeNode(RangeTblRef);
 	List	   *conditions = NIL;
 	List	   *nullable = NIL;
 	AttrNumber	attno = 0;
@@ -207,9 +206,8 @@ touched_condition(Recompute *recompute, int levels)
 										   InvalidOid, InvalidOid));
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
-	query->rtable = list_make1(weir_touched_rte(recompute, levels));
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), (Node *) make_ands_explicit(conditions));
+	weir_select_from(query, weir_touched_rte(recompute, levels));
+	query->jointree->quals = (Node *) make_ands_explicit(conditions);
 	link->subLinkType = EXISTS_SUBLINK;
 	link->subselect = (Node *) query;
 	link->location = -1;
@@ -244,14 +242,11 @@ weir_touched_ephemeral(RangeTblEntry *like, const char *name)
 {
 	Query	   *query = makeNode(Query);
 	RangeTblEntry *rte = copyObject(like);
-	RangeTblRef *ref = makeNode(RangeTblRef);
 
 	rte->enrname = pstrdup(name);
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
-	query->rtable = list_make1(rte);
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	weir_select_from(query, rte);
 	for (int i = 0; i < list_length(rte->coltypes); i++)
 		query->targetList = lappend(query->targetList,
 									makeTargetEntry((Expr *) makeVar(1, i + 1, list_nth_oid(rte->coltypes, i),

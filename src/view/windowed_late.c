@@ -36,14 +36,11 @@ static Query *
 alone(WindowPart *part)
 {
 	Query	   *query = makeNode(Query);
-	RangeTblRef *ref = makeNode(RangeTblRef);
 
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
-	query->rtable = list_make1(copyObject(rt_fetch(part->rows, part->level->rtable)));
+	weir_select_from(query, copyObject(rt_fetch(part->rows, part->level->rtable)));
 	weir_compat_copy_permissions(query, part->level);
-	ref->rtindex = 1;
-	query->jointree = makeFromExpr(list_make1(ref), NULL);
 	if (part->window)
 	{
 		RangeTblEntry *window = copyObject(rt_fetch(part->window, part->level->rtable));
