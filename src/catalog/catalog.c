@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 Oid
@@ -131,6 +132,23 @@ weir_relation_name(Oid relid)
 		return psprintf("(%u)", relid);
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 									  name);
+}
+
+char *
+weir_insertable_columns(Relation rel)
+{
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (!att->attisdropped && !att->attgenerated)
+			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
+							 quote_identifier(NameStr(att->attname)));
+	}
+	return columns.data;
 }
 
 void

@@ -12,6 +12,7 @@
 #define WEIR_CATALOG_H
 
 #include "weir.h"
+#include "utils/relcache.h"
 
 typedef struct CatalogScope
 {
@@ -40,6 +41,9 @@ extern Oid	weir_stream_am_oid(void);
 
 /* Qualified and quoted name of a relation, palloc'd; "(oid)" if it is gone. */
 extern char *weir_relation_name(Oid relid);
+
+/* Quoted names of the columns that an INSERT may give, as a list for SQL: neither dropped nor generated. */
+extern char *weir_insertable_columns(Relation rel);
 
 /* Raises 42501 unless the current user owns the relation (or is superuser). */
 extern void weir_check_owner(Oid relid);

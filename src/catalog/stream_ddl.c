@@ -594,17 +594,8 @@ dissolve_stream(Oid relid)
 	Stream	   *stream = weir_stream_require(relid);
 	char	   *name = weir_relation_name(relid);
 	Relation	rel = table_open(relid, AccessExclusiveLock);
-	StringInfoData columns;
+	char	   *columns = weir_insertable_columns(rel);
 
-	initStringInfo(&columns);
-	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-
-		if (!att->attisdropped && !att->attgenerated)
-			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
-							 quote_identifier(NameStr(att->attname)));
-	}
 	table_close(rel, NoLock);
 
 	/* from here on it is a table like any other for the utility hook */
@@ -615,9 +606,9 @@ dissolve_stream(Oid relid)
 	weir_catalog_exec("DROP TRIGGER IF EXISTS weir_refuse_update ON %s", name);
 	weir_catalog_exec("ALTER TABLE ONLY %s SET ACCESS METHOD heap", name);
 	weir_catalog_exec("ALTER TABLE %s DISABLE TRIGGER USER", name);
-	if (columns.len > 0)
+	if (columns[0] != '\0')
 		weir_catalog_exec("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s", name,
-						  columns.data, columns.data, weir_relation_name(stream->rows_relid));
+						  columns, columns, weir_relation_name(stream->rows_relid));
 	weir_catalog_exec("ALTER TABLE %s ENABLE TRIGGER USER", name);
 	weir_catalog_exec("DROP TABLE %s CASCADE", weir_relation_name(stream->rows_relid));
 }

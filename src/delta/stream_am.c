@@ -526,22 +526,13 @@ void
 weir_stream_fire_triggers(Stream *stream, Relation rel, Delta *delta)
 {
 	EphemeralNamedRelation enr = weir_delta_relation(weir_delta_name(stream->relid), delta);
-	StringInfoData columns;
+	char	   *columns = weir_insertable_columns(rel);
 	char	   *sql;
 	Oid			save_userid;
 	int			save_sec_context;
 
-	initStringInfo(&columns);
-	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-
-		if (!att->attisdropped && !att->attgenerated)
-			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "",
-							 quote_identifier(NameStr(att->attname)));
-	}
 	sql = psprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s",
-				   stream->name, columns.data, columns.data, enr->md.name);
+				   stream->name, columns, columns, enr->md.name);
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(stream->owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
