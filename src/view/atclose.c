@@ -289,29 +289,16 @@ Query *
 weir_atclose_statement(ViewShape *shape, Oid result, Oid state)
 {
 	List	   *targets = shape->query->targetList;
-	StringInfoData columns;
-	StringInfoData values;
-	StringInfoData aliases;
+	int			n = list_length(targets);
 	Query	   *query;
 	Query	   *closed = weir_final_closed(shape);
 
 	if (shape->remembered > 0)
 		weir_over_with_memory(closed, state);
-	initStringInfo(&columns);
-	initStringInfo(&values);
-	initStringInfo(&aliases);
-	for (int i = 1; i <= list_length(targets); i++)
-	{
-		const char *comma = i > 1 ? ", " : "";
-
-		appendStringInfo(&columns, "%s%s", comma, quote_identifier(get_attname(result, weir_live_column(result, i), false)));
-		appendStringInfo(&values, "%s" WEIR_FINAL ".c%d", comma, i);
-		appendStringInfo(&aliases, "%sc%d", comma, i);
-	}
-	query = weir_statement_parse(psprintf("INSERT INTO %s AS t (%s) SELECT %s FROM %s AS " WEIR_FINAL "(%s)%s",
-										  weir_relation_name(result), columns.data, values.data,
-										  weir_statement_placeholder(targets), aliases.data,
-										  shape->first ? not_again(shape, result) : ""));
+	query = weir_statement_parse(psprintf("INSERT INTO %s AS t (%s) SELECT %s FROM %s AS %s%s",
+										  weir_relation_name(result), weir_text_names("", weir_statement_columns(result, targets)),
+										  weir_text_numbered(WEIR_FINAL ".", n), weir_statement_placeholder(targets),
+										  weir_text_aliases(WEIR_FINAL, n), shape->first ? not_again(shape, result) : ""));
 	weir_statement_splice(query, WEIR_FINAL, closed);
 	return query;
 }

@@ -354,13 +354,7 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 static char *
 query_alias(ViewShape *shape)
 {
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 1; i <= list_length(shape->query->targetList); i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : WEIR_QUERY "(", i);
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
+	return weir_text_aliases(WEIR_QUERY, list_length(shape->query->targetList));
 }
 
 /* First start of a window at or after a time, over the kept rows; DT_NOEND if there is none. */

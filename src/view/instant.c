@@ -136,7 +136,7 @@ weir_instant_closing_from(Query *level, bool until_close)
 	if (until_close)
 		only_closing(level, time);
 	else
-		add_qual(level, is_not_true(before(time, weir_final_time("closed_until"))));
+		weir_add_where(level, weir_boolean_test(weir_before(time, weir_final_time("closed_until")), IS_NOT_TRUE));
 }
 
 /* weir_instant_only_closing leaves those rows of a level whose event time closes now. */

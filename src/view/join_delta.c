@@ -72,11 +72,9 @@ batch_time(Arm *arm, const char *function, const char *alias)
 				break;
 		}
 		i++;
-		appendStringInfo(&buf, "%s(SELECT pg_catalog.%s(x.c%d) FROM (SELECT * FROM %s AS %s%d(", i > 1 ? ", " : "", function,
-						 column, weir_statement_placeholder(select->targetList), alias, i);
-		for (int c = 1; c <= list_length(select->targetList); c++)
-			appendStringInfo(&buf, "%sc%d", c > 1 ? ", " : "", c);
-		appendStringInfoString(&buf, ")) AS x)");
+		appendStringInfo(&buf, "%s(SELECT pg_catalog.%s(x.c%d) FROM (SELECT * FROM %s AS %s) AS x)", i > 1 ? ", " : "", function,
+						 column, weir_statement_placeholder(select->targetList),
+						 weir_text_aliases(psprintf("%s%d", alias, i), list_length(select->targetList)));
 	}
 	if (list_length(arm->sources) > 1)
 		appendStringInfoChar(&buf, ')');

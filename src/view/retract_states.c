@@ -360,13 +360,10 @@ lookup_text(ViewShape *shape, StateColumn *state, List *columns)
 	ListCell   *lc;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "(SELECT %s(%s.c%d) FROM %s AS %s(",
+	appendStringInfo(&buf, "(SELECT %s(%s.c%d) FROM %s AS %s WHERE %s",
 					 quote_qualified_identifier(get_namespace_name(get_func_namespace(function)), get_func_name(function)),
-					 alias, nkeys + 1, weir_statement_placeholder(rows->targetList), alias);
-	for (i = 1; i <= list_length(rows->targetList); i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfo(&buf, ") WHERE %s", state->extreme->aggfilter ? psprintf("%s.c%d", alias, nkeys + 2) : "true");
-	i = 0;
+					 alias, nkeys + 1, weir_statement_placeholder(rows->targetList),
+					 weir_text_aliases(alias, list_length(rows->targetList)), state->extreme->aggfilter ? psprintf("%s.c%d", alias, nkeys + 2) : "true");
 	foreach(lc, shape->keys)
 	{
 		i++;

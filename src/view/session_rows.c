@@ -263,20 +263,6 @@ numbered_keys(ViewShape *shape, const char *alias, int first)
 	return keys;
 }
 
-/* alias(c1, c2 ... cn) */
-static char *
-with_columns(const char *alias, int n)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s(", alias);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&buf, "%sc%d", i > 1 ? ", " : "", i);
-	appendStringInfoChar(&buf, ')');
-	return buf.data;
-}
-
 /* --- statements --------------------------------------------------------------------------- */
 
 /* weir_session_keep_statement: the batch's rows that are in sessions, into the table */
@@ -310,7 +296,7 @@ weir_session_keep_statement(ViewShape *shape)
 	appendStringInfo(&buf, ")\n SELECT %s", hash_text(shape, numbered_keys(shape, KEPT, 2)));
 	for (int i = 1; i <= list_length(exprs); i++)
 		appendStringInfo(&buf, ", " KEPT ".c%d", i);
-	appendStringInfo(&buf, "\n FROM %s AS %s", weir_statement_placeholder(rows->targetList), with_columns(KEPT, list_length(exprs)));
+	appendStringInfo(&buf, "\n FROM %s AS %s", weir_statement_placeholder(rows->targetList), weir_text_aliases(KEPT, list_length(exprs)));
 	query = weir_statement_parse(buf.data);
 	weir_statement_splice(query, KEPT, rows);
 	return query;
@@ -362,7 +348,7 @@ results_query(ViewShape *shape)
 	for (int i = KEY_COLUMNS + rule->nkeys; i < list_length(names); i++)
 		appendStringInfo(&buf, "%sw.%s", i > KEY_COLUMNS + rule->nkeys ? ", " : "", quote_identifier(list_nth(names, i)));
 	appendStringInfo(&buf, " FROM LATERAL %s AS %s, %s AS w WHERE %s",
-					 weir_statement_placeholder(targets), with_columns(BOUNDS, list_length(targets)),
+					 weir_statement_placeholder(targets), weir_text_aliases(BOUNDS, list_length(targets)),
 					 weir_relation_name(shape->values_relid),
 					 match_text(shape, names, numbered_keys(shape, BOUNDS, 1), psprintf(BOUNDS ".c%d", rule->nkeys + 1),
 								psprintf(BOUNDS ".c%d", rule->nkeys + 2)));

@@ -331,18 +331,14 @@ old_and_new(ViewShape *shape, Oid result, Query *added, List *columns)
 {
 	List	   *names = weir_statement_columns(result, shape->query->targetList);
 	StringInfoData buf;
-	StringInfoData aliases;
+	char	   *aliases = weir_text_numbered("", list_length(columns));
 	StringInfoData stored;
 	Query	   *query;
 	ListCell   *lc;
-	int			i = 0;
 
-	initStringInfo(&aliases);
-	for (i = 1; i <= list_length(columns); i++)
-		appendStringInfo(&aliases, "%sc%d", i > 1 ? ", " : "", i);
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "SELECT %s FROM %s AS weir_added(%s)\nUNION ALL ", aliases.data,
-					 weir_statement_placeholder(added->targetList), aliases.data);
+	appendStringInfo(&buf, "SELECT %s FROM %s AS weir_added(%s)\nUNION ALL ", aliases,
+					 weir_statement_placeholder(added->targetList), aliases);
 	initStringInfo(&stored);
 	foreach(lc, columns)
 	{

@@ -336,7 +336,7 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	Stream	   *stream = weir_stream_get(relid);
 	Query	   *unkept = weir_touched_ephemeral(delta, psprintf(WEIR_BATCH_PREFIX "%u", relid));
 	StringInfoData buf;
-	StringInfoData columns;
+	char	   *columns = weir_text_numbered("", list_length(delta->eref->colnames));
 	int			event_time = 0;
 	int			i = 0;
 	ListCell   *lc;
@@ -345,14 +345,12 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	if (stream == NULL)
 		return table_query(relid, recompute);
 	initStringInfo(&buf);
-	initStringInfo(&columns);
 	appendStringInfoString(&buf, "SELECT ");
 	foreach(lc, delta->eref->colnames)
 	{
 		char	   *name = strVal(lfirst(lc));
 
 		appendStringInfo(&buf, "%sr.%s", i ? ", " : "", quote_identifier(name));
-		appendStringInfo(&columns, "%sc%d", i ? ", " : "", i + 1);
 		i++;
 		if (strcmp(name, WEIR_COL_EVENT_TIME) == 0)
 			event_time = i;
@@ -360,8 +358,8 @@ rows_query(RangeTblEntry *delta, Recompute *recompute)
 	appendStringInfo(&buf, " FROM %s AS r%s\nUNION ALL SELECT %s FROM %s AS " WEIR_UNKEPT "(%s)"
 					 " WHERE c%d OPERATOR(pg_catalog.<) (SELECT weir.kept_from(%u))",
 					 weir_relation_name(stream->rows_relid), recompute->windowed ? touched_span(recompute) : "",
-					 columns.data,
-					 weir_statement_placeholder(unkept->targetList), columns.data, event_time, relid);
+					 columns,
+					 weir_statement_placeholder(unkept->targetList), columns, event_time, relid);
 	query = weir_statement_parse(buf.data);
 	weir_touched_no_permissions(query);
 	weir_statement_splice(query, WEIR_UNKEPT, unkept);
