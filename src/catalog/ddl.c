@@ -26,6 +26,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/stream.h"
 #include "catalog/stream_ddl.h"
+#include "catalog/utility.h"
 #include "catalog/view.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -45,18 +46,6 @@
 #include "view/define.h"
 #include "worker/shared.h"
 
-/* One statement on its way through the hook; what the next one in the chain needs. */
-typedef struct Utility
-{
-	PlannedStmt *pstmt;			/* a copy that handlers may change */
-	const char *query;
-	ProcessUtilityContext context;
-	ParamListInfo params;
-	QueryEnvironment *env;
-	DestReceiver *dest;
-	QueryCompletion *qc;
-} Utility;
-
 static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_access = NULL;
 
@@ -64,8 +53,8 @@ static int	nesting = 0;		/* utility statements under way */
 static List *dropped = NIL;		/* relations dropped by them, in TopTransactionContext */
 
 /* PostgreSQL's own part of the statement. */
-static void
-pass_on(Utility *u)
+void
+weir_utility_pass_on(Utility *u)
 {
 	if (previous_utility)
 		previous_utility(u->pstmt, u->query, false, u->context, u->params, u->env, u->dest, u->qc);
@@ -75,22 +64,22 @@ pass_on(Utility *u)
 }
 
 /* The relation that a statement names, locked; InvalidOid if there is none. */
-static Oid
-named_relation(RangeVar *name, LOCKMODE lock)
+Oid
+weir_utility_relation(RangeVar *name, LOCKMODE lock)
 {
 	if (name == NULL)
 		return InvalidOid;
 	return RangeVarGetRelidExtended(name, lock, RVR_MISSING_OK, NULL, NULL);
 }
 
-static bool
-is_stream(Oid relid)
+bool
+weir_utility_is_stream(Oid relid)
 {
 	return OidIsValid(relid) && weir_installed() && weir_stream_get(relid) != NULL;
 }
 
-static bool
-is_view(Oid relid)
+bool
+weir_utility_is_view(Oid relid)
 {
 	return OidIsValid(relid) && weir_view_relkind(get_rel_relkind(relid)) &&
 		weir_installed() && weir_view_get(relid) != NULL;
@@ -107,24 +96,24 @@ handle_create_table(Utility *u)
 
 	if (defs == NIL)
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		return;
 	}
-	if (stmt->if_not_exists && OidIsValid(named_relation(stmt->relation, NoLock)))
+	if (stmt->if_not_exists && OidIsValid(weir_utility_relation(stmt->relation, NoLock)))
 	{
-		pass_on(u);				/* says that it is there */
+		weir_utility_pass_on(u);				/* says that it is there */
 		return;
 	}
 	if (weir_expire_is_option(defs))
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		CommandCounterIncrement();
 		weir_expire_alter(RangeVarGetRelid(stmt->relation, NoLock, false), defs, false);
 		return;
 	}
 	weir_expire_refuse(defs);
 	weir_stream_prepare_create(stmt, defs);
-	pass_on(u);
+	weir_utility_pass_on(u);
 	CommandCounterIncrement();
 	relid = RangeVarGetRelid(stmt->relation, NoLock, false);
 	weir_stream_create(relid, defs);
@@ -139,7 +128,7 @@ handle_create_table_as(Utility *u)
 
 	if (defs == NIL)
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		return;
 	}
 	if (stmt->objtype != OBJECT_MATVIEW)
@@ -167,15 +156,15 @@ static void
 handle_create_index(Utility *u)
 {
 	IndexStmt  *stmt = castNode(IndexStmt, u->pstmt->utilityStmt);
-	Oid			relid = named_relation(stmt->relation, NoLock);
+	Oid			relid = weir_utility_relation(stmt->relation, NoLock);
 	Relation	rel;
 	List	   *before = NIL;
 	List	   *after;
 	ListCell   *lc;
 
-	if (!is_stream(relid))
+	if (!weir_utility_is_stream(relid))
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		return;
 	}
 	if (stmt->unique || stmt->primary)
@@ -193,7 +182,7 @@ handle_create_index(Utility *u)
 	rel = relation_open(relid, ShareLock);
 	before = list_copy(RelationGetIndexList(rel));
 	relation_close(rel, NoLock);
-	pass_on(u);
+	weir_utility_pass_on(u);
 	CommandCounterIncrement();
 	rel = relation_open(relid, NoLock);
 	after = list_copy(RelationGetIndexList(rel));
@@ -212,8 +201,8 @@ handle_create_trigger(Utility *u)
 	CreateTrigStmt *stmt = castNode(CreateTrigStmt, u->pstmt->utilityStmt);
 	Oid			relid;
 
-	pass_on(u);
-	relid = named_relation(stmt->relation, NoLock);
+	weir_utility_pass_on(u);
+	relid = weir_utility_relation(stmt->relation, NoLock);
 	if (OidIsValid(relid) && weir_installed())
 	{
 		CommandCounterIncrement();
@@ -227,20 +216,20 @@ static void
 handle_copy(Utility *u)
 {
 	CopyStmt   *stmt = castNode(CopyStmt, u->pstmt->utilityStmt);
-	Oid			relid = stmt->is_from ? named_relation(stmt->relation, RowExclusiveLock) : InvalidOid;
+	Oid			relid = stmt->is_from ? weir_utility_relation(stmt->relation, RowExclusiveLock) : InvalidOid;
 	Relation	rel;
 	bool		had;
 
-	if (!is_stream(relid))
+	if (!weir_utility_is_stream(relid))
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		return;
 	}
 	rel = relation_open(relid, NoLock);
 	had = weir_stream_hide_indexes(rel, true);
 	PG_TRY();
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 	}
 	PG_FINALLY();
 	{
@@ -250,214 +239,17 @@ handle_copy(Utility *u)
 	relation_close(rel, NoLock);
 }
 
-/* ---- ALTER ---- */
-
-static void
-alter_view_options(Oid relid, List *defs, bool reset)
-{
-	ListCell   *lc;
-
-	foreach(lc, defs)
-	{
-		const char *name = lfirst_node(DefElem, lc)->defname;
-
-		if (strcmp(name, "lateness") != 0 && strcmp(name, "keep") != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("option \"weir.%s\" of a continuous view cannot be changed", name),
-					 errhint("Drop the view and create it again.")));
-	}
-	weir_view_alter(weir_view_require(relid), defs, reset);
-}
-
-/* Takes weir's options out of an ALTER TABLE; true if nothing is left of it. */
-static bool
-apply_option_commands(AlterTableStmt *stmt, Oid relid)
-{
-	List	   *rest = NIL;
-	ListCell   *lc;
-
-	foreach(lc, stmt->cmds)
-	{
-		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
-		List	   *options;
-		List	   *defs;
-		bool		reset = cmd->subtype == AT_ResetRelOptions;
-
-		if (cmd->subtype != AT_SetRelOptions && cmd->subtype != AT_ResetRelOptions)
-		{
-			rest = lappend(rest, cmd);
-			continue;
-		}
-		options = (List *) cmd->def;
-		defs = weir_options_extract(&options);
-		cmd->def = (Node *) options;
-		if (defs == NIL || options != NIL)
-			rest = lappend(rest, cmd);
-		if (defs == NIL)
-			continue;
-		weir_check_owner(relid);
-		if (is_stream(relid) || is_view(relid) || !weir_expire_is_option(defs))
-			weir_expire_refuse(defs);
-		if (is_stream(relid))
-			weir_stream_alter(relid, defs, reset);
-		else if (is_view(relid))
-			alter_view_options(relid, defs, reset);
-		else if (weir_installed() && weir_expire_is_option(defs))
-			weir_expire_alter(relid, defs, reset);
-		else
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("\"%s\" is neither a stream nor a continuous view",
-							stmt->relation->relname),
-					 errhint("A stream is made by CREATE TABLE ... WITH (weir.topic = ...) or WITH (weir.stream).")));
-	}
-	stmt->cmds = rest;
-	return rest == NIL;
-}
-
-/* Does the statement set an option in weir's namespace? */
-static bool
-has_weir_options(AlterTableStmt *stmt)
-{
-	ListCell   *lc,
-			   *lo;
-
-	foreach(lc, stmt->cmds)
-	{
-		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
-
-		if (cmd->subtype != AT_SetRelOptions && cmd->subtype != AT_ResetRelOptions)
-			continue;
-		foreach(lo, (List *) cmd->def)
-		{
-			DefElem    *def = lfirst_node(DefElem, lo);
-
-			if (def->defnamespace && strcmp(def->defnamespace, WEIR_OPTION_NAMESPACE) == 0)
-				return true;
-		}
-	}
-	return false;
-}
-
-static void
-handle_alter_table(Utility *u)
-{
-	AlterTableStmt *stmt = castNode(AlterTableStmt, u->pstmt->utilityStmt);
-	Oid			relid = named_relation(stmt->relation, NoLock);
-	bool		stream = is_stream(relid);
-
-	if (!stream && is_view(relid))
-	{
-		if (stmt->objtype == OBJECT_MATVIEW)
-			stmt->objtype = OBJECT_TABLE;
-	}
-	if (has_weir_options(stmt))
-	{
-		if (!OidIsValid(relid) && stmt->missing_ok)
-		{
-			pass_on(u);
-			return;
-		}
-		relid = RangeVarGetRelid(stmt->relation, AccessShareLock, false);
-		if (apply_option_commands(stmt, relid))
-			return;
-	}
-	if (!stream)
-	{
-		/* a partition with rows, a trigger enabled again: the expirer looks */
-		if (OidIsValid(relid) && weir_installed() && weir_expire_is_set(relid))
-			weir_catalog_changed();
-		pass_on(u);
-		if (is_view(relid))
-			weir_view_after_alter(weir_view_require(relid), stmt);
-		return;
-	}
-	weir_stream_check_alter(relid, stmt);
-	pass_on(u);
-	weir_stream_after_alter(relid, stmt);
-}
-
-static void
-handle_rename(Utility *u)
-{
-	RenameStmt *stmt = castNode(RenameStmt, u->pstmt->utilityStmt);
-	Oid			relid = InvalidOid;
-
-	switch (stmt->renameType)
-	{
-		case OBJECT_DATABASE:
-			weir_database_leave(get_database_oid(stmt->subname, false));
-			pass_on(u);
-			return;
-		case OBJECT_FOREIGN_SERVER:
-			pass_on(u);
-			if (weir_installed())
-			{
-				weir_server_renamed(strVal(stmt->object), stmt->newname);
-				weir_sink_server_renamed(strVal(stmt->object), stmt->newname);
-				weir_catalog_changed();
-			}
-			return;
-		case OBJECT_MATVIEW:
-		case OBJECT_TABLE:
-		case OBJECT_COLUMN:
-			relid = named_relation(stmt->relation, NoLock);
-			break;
-		default:
-			break;
-	}
-	if (stmt->renameType == OBJECT_MATVIEW && is_view(relid))
-		stmt->renameType = OBJECT_TABLE;
-	if (stmt->renameType == OBJECT_COLUMN && stmt->relationType == OBJECT_MATVIEW && is_view(relid))
-		stmt->relationType = OBJECT_TABLE;
-	pass_on(u);
-	if (!OidIsValid(relid) || !weir_installed())
-		return;
-	if (stmt->renameType == OBJECT_COLUMN)
-		weir_sink_column_renamed(relid, stmt->subname, stmt->newname);
-	if (stmt->renameType == OBJECT_COLUMN && (is_stream(relid) || is_view(relid)))
-	{
-		CommandCounterIncrement();
-		weir_stream_column_renamed(relid, stmt->subname, stmt->newname);
-	}
-	else if (is_stream(relid) || is_view(relid))
-		weir_catalog_changed();
-}
-
-static void
-handle_set_schema(Utility *u)
-{
-	AlterObjectSchemaStmt *stmt = castNode(AlterObjectSchemaStmt, u->pstmt->utilityStmt);
-	Oid			relid = named_relation(stmt->relation, NoLock);
-
-	if (stmt->objectType == OBJECT_MATVIEW && is_view(relid))
-		stmt->objectType = OBJECT_TABLE;
-	pass_on(u);
-	if (is_stream(relid) || is_view(relid))
-		weir_catalog_changed();
-}
-
-static void
-handle_comment(Utility *u)
-{
-	CommentStmt *stmt = castNode(CommentStmt, u->pstmt->utilityStmt);
-
-	if (stmt->objtype == OBJECT_MATVIEW &&
-		is_view(named_relation(makeRangeVarFromNameList(castNode(List, stmt->object)), NoLock)))
-		stmt->objtype = OBJECT_TABLE;
-	pass_on(u);
-}
+/* ---- REFRESH ---- */
 
 static void
 handle_refresh(Utility *u)
 {
 	RefreshMatViewStmt *stmt = castNode(RefreshMatViewStmt, u->pstmt->utilityStmt);
-	Oid			relid = named_relation(stmt->relation, NoLock);
+	Oid			relid = weir_utility_relation(stmt->relation, NoLock);
 
-	if (!is_view(relid))
+	if (!weir_utility_is_view(relid))
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		return;
 	}
 	weir_check_owner(relid);
@@ -479,9 +271,9 @@ split_drop_matview(Utility *u)
 
 	foreach(lc, stmt->objects)
 	{
-		Oid			relid = named_relation(makeRangeVarFromNameList((List *) lfirst(lc)), NoLock);
+		Oid			relid = weir_utility_relation(makeRangeVarFromNameList((List *) lfirst(lc)), NoLock);
 
-		if (is_view(relid))
+		if (weir_utility_is_view(relid))
 			mine = lappend(mine, lfirst(lc));
 		else
 			rest = lappend(rest, lfirst(lc));
@@ -490,13 +282,13 @@ split_drop_matview(Utility *u)
 	{
 		stmt->objects = mine;
 		stmt->removeType = OBJECT_TABLE;
-		pass_on(u);
+		weir_utility_pass_on(u);
 		stmt->removeType = OBJECT_MATVIEW;
 	}
 	if (rest != NIL)
 	{
 		stmt->objects = rest;
-		pass_on(u);
+		weir_utility_pass_on(u);
 	}
 }
 
@@ -531,12 +323,12 @@ handle_drop(Utility *u)
 			if (stmt->behavior == DROP_CASCADE)
 				weir_extension_dissolve();
 		}
-		pass_on(u);
+		weir_utility_pass_on(u);
 		weir_catalog_changed();
 	}
 	else
 	{
-		pass_on(u);
+		weir_utility_pass_on(u);
 		/* what is left of a sink whose server is gone says so */
 		if (stmt->removeType == OBJECT_FOREIGN_SERVER && weir_installed())
 			weir_catalog_changed();
@@ -550,7 +342,7 @@ handle_create_extension(Utility *u)
 {
 	CreateExtensionStmt *stmt = castNode(CreateExtensionStmt, u->pstmt->utilityStmt);
 
-	pass_on(u);
+	weir_utility_pass_on(u);
 	if (strcmp(stmt->extname, WEIR_EXTENSION) == 0)
 		weir_catalog_changed();
 }
@@ -574,7 +366,7 @@ handle_create_database(Utility *u)
 	dboid = get_database_oid(template, true);
 	if (OidIsValid(dboid))
 		weir_database_leave(dboid);
-	pass_on(u);
+	weir_utility_pass_on(u);
 	weir_launcher_wake();
 }
 
@@ -586,7 +378,7 @@ handle_drop_database(Utility *u)
 
 	if (OidIsValid(dboid))
 		weir_database_leave(dboid);
-	pass_on(u);
+	weir_utility_pass_on(u);
 }
 
 static void
@@ -600,7 +392,7 @@ handle_alter_database(Utility *u)
 		if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
 			weir_database_leave(get_database_oid(stmt->dbname, false));
 	}
-	pass_on(u);
+	weir_utility_pass_on(u);
 	weir_launcher_wake();
 }
 
@@ -608,7 +400,7 @@ handle_alter_database(Utility *u)
 static void
 handle_server(Utility *u)
 {
-	pass_on(u);
+	weir_utility_pass_on(u);
 	if (weir_installed())
 		weir_catalog_changed();
 }
@@ -627,10 +419,10 @@ static const Handler handlers[] = {
 	{T_IndexStmt, handle_create_index},
 	{T_CreateTrigStmt, handle_create_trigger},
 	{T_CopyStmt, handle_copy},
-	{T_AlterTableStmt, handle_alter_table},
-	{T_RenameStmt, handle_rename},
-	{T_AlterObjectSchemaStmt, handle_set_schema},
-	{T_CommentStmt, handle_comment},
+	{T_AlterTableStmt, weir_utility_alter_table},
+	{T_RenameStmt, weir_utility_rename},
+	{T_AlterObjectSchemaStmt, weir_utility_set_schema},
+	{T_CommentStmt, weir_utility_comment},
 	{T_RefreshMatViewStmt, handle_refresh},
 	{T_DropStmt, handle_drop},
 	{T_CreateExtensionStmt, handle_create_extension},
