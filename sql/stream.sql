@@ -160,6 +160,16 @@ SELECT id, extra FROM public.sales WHERE extra IS NOT NULL;
 RESET ROLE;
 SELECT stream FROM weir.streams ORDER BY 1;
 
+-- columns that are computed when they are read (a syntax error before 18)
+CREATE FUNCTION refuses(command text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+  EXECUTE command;
+  RETURN 'not refused';
+EXCEPTION WHEN feature_not_supported OR syntax_error THEN RETURN 'refused'; END $$;
+SELECT refuses('CREATE TABLE virtual_in (v int, twice int GENERATED ALWAYS AS (v * 2)) WITH (weir.stream)');
+SELECT refuses('ALTER TABLE public.sales ADD COLUMN twice int GENERATED ALWAYS AS (extra * 2)');
+ALTER TABLE public.sales ADD COLUMN twice int GENERATED ALWAYS AS (extra * 2) STORED;
+DROP FUNCTION refuses;
+
 -- the end
 DROP TABLE public.sales;
 DROP SCHEMA st CASCADE;

@@ -394,6 +394,17 @@ weir_compat_check_enforced(const ConstrCheck *check)
 #endif
 }
 
+/* 18 has generated columns that are computed when they are read, and makes such unless told STORED (83ea6c54025). */
+static inline bool
+weir_compat_is_virtual(Form_pg_attribute att)
+{
+#if PG_VERSION_NUM >= 180000
+	return att->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL;
+#else
+	return false;
+#endif
+}
+
 /* 16 replaced the pg_xxx_aclcheck family by object_aclcheck (c727f511bd7). */
 static inline AclResult
 weir_compat_function_execute(Oid funcid, Oid userid)

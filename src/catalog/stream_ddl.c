@@ -129,6 +129,13 @@ check_table(Relation rel)
 					 errmsg("column name \"%s\" is reserved", NameStr(att->attname)),
 					 errdetail("Names of columns that begin with \"%s\" are weir's.",
 							   WEIR_HIDDEN_PREFIX)));
+		if (!att->attisdropped && weir_compat_is_virtual(att))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a virtual generated column is not supported on a stream"),
+					 errdetail("Column \"%s\" would be computed when it is read, and views take in rows as they come.",
+							   NameStr(att->attname)),
+					 errhint("Write STORED behind its expression.")));
 	}
 }
 
