@@ -51,7 +51,7 @@ is_sink(const Trigger *trigger, bool *notify)
 char *
 weir_direct_obstacle(Relation rel, int ncolumns)
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc); /* look-ups may have the relation cached anew */
 
 	if (RelationGetDescr(rel)->natts != ncolumns)
 		return pstrdup("its table has columns of its own");
@@ -102,7 +102,7 @@ static void
 direct_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
 	DirectReceiver *direct = (DirectReceiver *) self;
-	TriggerDesc *triggers = direct->rel->trigdesc;
+	TriggerDesc *triggers = CopyTriggerDesc(direct->rel->trigdesc); /* as above */
 	TupleConstr *constraints = RelationGetDescr(direct->rel)->constr;
 
 	direct->estate = CreateExecutorState();

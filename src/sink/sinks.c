@@ -195,7 +195,7 @@ void
 weir_sink_check_trigger(Oid relid, const char *name)
 {
 	Relation	rel = table_open(relid, NoLock);
-	TriggerDesc *triggers = rel->trigdesc;
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc); /* what is read below may have the relation cached anew */
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{

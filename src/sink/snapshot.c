@@ -35,12 +35,15 @@
 
 PG_FUNCTION_INFO_V1(weir_snapshot);
 
+/* A copy: the relation's own triggers go when it is cached anew. */
 static Trigger *
 find_trigger(Relation rel, const char *name)
 {
-	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger    *trigger = &triggers->triggers[i];
 
 		if (strcmp(trigger->tgname, name) != 0)
 			continue;
