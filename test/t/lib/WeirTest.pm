@@ -27,7 +27,7 @@ $SIG{TERM} = sub { exit 1; };
 sub weir_node
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name // 'main');
+	my $node = PostgreSQL::Test::Cluster->new($name // 'main', install_path => $opt{install_path});
 
 	$node->init(%{ $opt{init} // {} });
 	$node->append_conf('postgresql.conf', <<CONF . ($opt{conf} // ''));
