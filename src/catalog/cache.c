@@ -8,7 +8,9 @@
  * the cache was invalidated (rename, owner, columns). Who holds a lock on a
  * stream that excludes DDL therefore sees its true definition, also in a
  * REPEATABLE READ transaction, because the generation rises before the
- * changing transaction releases its locks.
+ * changing transaction releases its locks. On a standby nothing raises it: there
+ * what was read serves one transaction, so a session that lives
+ * through the promotion begins with the truth.
  *
  * Memory: one context per load. A stale one is kept until the end of the
  * transaction, so pointers handed out stay valid that long.
@@ -16,6 +18,7 @@
 #include "catalog/catalog.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "catalog/stream.h"
 #include "catalog/view.h"
@@ -42,6 +45,7 @@ typedef struct CatalogCache
 {
 	MemoryContext cxt;
 	uint64		generation;
+	bool		recovery;		/* was read on a standby */
 	List	   *streams;		/* of Stream *, by relid */
 	List	   *views;			/* of View *, by relid */
 } CatalogCache;
@@ -96,7 +100,7 @@ xact_ended(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
-	if (changed_in_xact)
+	if (changed_in_xact || (cache != NULL && cache->recovery))
 		cache_stale = true;
 	changed_in_xact = false;
 	foreach(lc, retired)
@@ -364,6 +368,7 @@ load_cache(void)
 
 	new_cache->cxt = cxt;
 	new_cache->generation = weir_generation();
+	new_cache->recovery = RecoveryInProgress();
 	if (!weir_installed())
 		return new_cache;
 

@@ -671,6 +671,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
+	PreventCommandDuringRecovery("weir.verify()");	/* there is no lock that keeps rows away */
 	view = weir_view_require(PG_GETARG_OID(0));
 	weir_check_owner(view->relid);
 	if (weir_view_passes(view))
