@@ -19,6 +19,7 @@ my @views = (
 	[ 'median', '', "SELECT window_start, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM l, tumble(at, '1 minute') GROUP BY 1" ],
 	[ 'first_rows', '', 'SELECT DISTINCT ON (k) k, v, at FROM l ORDER BY k, v DESC, at' ],
 	[ 'sess', '', "SELECT window_start, window_end, k, count(*) AS n FROM l, session(at, '10 s') GROUP BY 1, 2, 3" ],
+	[ 'sess_rows', '', "SELECT window_start, window_end, k, count(DISTINCT v) AS n, string_agg(v::text, ',') AS vs FROM l, session(at, '10 s') GROUP BY 1, 2, 3" ],
 	[ 'app', '', 'SELECT at, k, v * 2 AS v2 FROM l WHERE v > 0' ],
 	[ 'lookup', '', 'SELECT name, count(*) AS n FROM l LEFT JOIN names USING (k) GROUP BY name' ],
 	[ 'inner_join', '', "SELECT l.k, v, w FROM l JOIN r ON l.k = r.k AND $near" ],
