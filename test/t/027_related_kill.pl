@@ -28,7 +28,7 @@ my %only = (l => 'true', r => 'n % 3 <> 0');
 # Sessions of blocks of a hundred rows with as long a pause in between; pairs; finals of pairs; rows with and without a match.
 my $within = 'r.k = l.k AND r.ts BETWEEN l.ts AND l.ts + interval \'200 ms\'';
 my %views = (
-	visits => [ 'final', q(SELECT k, window_start, window_end, count(*) AS n, sum(n) AS total FROM @L@, session(ts, '400 ms') WHERE n / 100 % 2 = 0 GROUP BY k, window_start, window_end) ],
+	visits => [ 'final', q(SELECT k, window_start, window_end, count(*) AS n, sum(n) AS total, count(DISTINCT n % 7) AS sorts, array_agg(n ORDER BY ts, n) AS ns FROM @L@, session(ts, '400 ms') WHERE n / 100 % 2 = 0 GROUP BY k, window_start, window_end) ],
 	pairs => [ 'changes', "SELECT l.n AS ln, r.n AS rn FROM \@L\@ l JOIN \@R\@ r ON $within" ],
 	sums => [ 'final', "SELECT window_start, window_end, l.k, count(*) AS n, sum(r.n) AS total FROM \@L\@ l JOIN \@R\@ r ON $within, tumble(l.ts, '1 s') GROUP BY 1, 2, 3" ],
 	firsts => [ 'final', "SELECT window_start, window_end, min(l.n) AS least, array_agg(r.n ORDER BY r.n) AS rns FROM \@L\@ l JOIN \@R\@ r ON $within, tumble(l.ts, '2 s') WHERE l.k < 3 GROUP BY 1, 2" ],
@@ -36,7 +36,7 @@ my %views = (
 
 # What must be there: the same over the rows, of what is closed when the clock is at mark.
 my %expected = (
-	visits => q(SELECT k, min(ts), max(ts) + interval '400 ms', count(*), sum(n) FROM @L@ l WHERE n / 100 % 2 = 0 GROUP BY k, n / 200
+	visits => q(SELECT k, min(ts), max(ts) + interval '400 ms', count(*), sum(n), count(DISTINCT n % 7) AS sorts, array_agg(n ORDER BY ts, n) AS ns FROM @L@ l WHERE n / 100 % 2 = 0 GROUP BY k, n / 200
 		HAVING max(ts) + interval '900 ms' < (SELECT t FROM mark)),
 	pairs => $views{pairs}[1],
 	sums => $views{sums}[1] =~ s/ GROUP BY/ WHERE window_end + interval '700 ms' <= (SELECT t FROM mark) GROUP BY/r,
