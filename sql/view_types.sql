@@ -102,6 +102,13 @@ SELECT * FROM pairs_many ORDER BY p;
 SELECT p, n FROM pairs_visits ORDER BY p;
 SELECT * FROM weir.verify('pairs_listed') UNION ALL SELECT * FROM weir.verify('pairs_many') UNION ALL SELECT * FROM weir.verify('pairs_visits');
 
+-- windows of a size that a column gives, and of none
+CREATE MATERIALIZED VIEW pairs_sized WITH (weir.continuous) AS
+  SELECT window_start, window_end, count(*) AS n FROM pairs, tumble(ts, make_interval(days => (p).x)) GROUP BY 1, 2;
+INSERT INTO pairs VALUES (NULL, 5, '2026-01-01Z'), ('(1,)', 6, '2026-01-01Z'), ('(2,)', 7, '2026-01-01Z');
+SELECT * FROM pairs_sized ORDER BY 1, 2;
+SELECT * FROM weir.verify('pairs_sized');
+
 -- types that cannot be keys: PostgreSQL says so itself
 CREATE MATERIALIZED VIEW bad WITH (weir.continuous) AS SELECT js, count(*) FROM ev GROUP BY js;
 CREATE TABLE geo (p point, x xid, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts');

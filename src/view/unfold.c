@@ -80,11 +80,19 @@ unfold_item(Query *query, int rtindex)
 	Oid			start = boundary_function("window_start", args);
 	Oid			end = boundary_function("window_end", args);
 	Query	   *subquery;
+	ListCell   *lc;
 
 	if (args == NIL || !OidIsValid(start) || !OidIsValid(end) ||
 		!weir_joined_inner((Node *) query->jointree, rtindex))
 		return;
-	weir_add_where(query, weir_null_test(copyObject(linitial(args)), IS_NOT_NULL));
+	/* The time must not be NULL, nor a size, origin or zone that is no constant. */
+	foreach(lc, args)
+	{
+		Expr	   *arg = lfirst(lc);
+
+		if (!IsA(arg, Const) || ((Const *) arg)->constisnull)
+			weir_add_where(query, weir_null_test(copyObject(arg), IS_NOT_NULL));
+	}
 	IncrementVarSublevelsUp((Node *) args, 1, 0);
 	subquery = makeNode(Query);
 	subquery->commandType = CMD_SELECT;
