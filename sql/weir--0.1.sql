@@ -715,6 +715,10 @@ CREATE FUNCTION weir.applied(oid, integer, bigint) RETURNS boolean
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_applied';
 COMMENT ON FUNCTION weir.applied(oid, integer, bigint) IS 'internal: has the view at hand, which joins streams, taken in this kept row (stream, partition, offset) before its batch?';
 
+CREATE FUNCTION weir.found_closed(oid, integer, bigint) RETURNS timestamptz
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'weir_found_closed';
+COMMENT ON FUNCTION weir.found_closed(oid, integer, bigint) IS 'internal: what a row (stream, partition, offset) of a partition that had been idle found closed in the view at hand; NULL: nothing of its own';
+
 CREATE FUNCTION weir.close(float8, float8, float8) RETURNS boolean
   LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'weir_close';
 COMMENT ON FUNCTION weir.close(float8, float8, float8) IS 'internal: are two float results the same but for the order of additions?';

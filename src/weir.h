@@ -33,6 +33,7 @@
 #define WEIR_COL_EVENT_TIME		"__weir_event_time"		/* timestamptz */
 #define WEIR_COL_STREAM_TIME	"__weir_stream_time"	/* timestamptz, this row included */
 #define WEIR_NUM_HIDDEN			4
+#define WEIR_COL_FOUND			"__weir_found"			/* timestamptz, computed: what the row found closed (view/behind.c) */
 
 /* The pseudo-partition of rows that were INSERTed. */
 #define WEIR_INSERT_PARTITION	(-1)

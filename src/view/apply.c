@@ -347,6 +347,8 @@ weir_view_apply(View *view, Delta *delta)
 		weir_join_check_kept(view);
 	if (weir_view_closes(view))
 		result.times.closed = result.times.closing = weir_close_lock(view);
+	if (view->closes)
+		weir_behind_note(view, delta, result.times.closed); /* the statement asks for it */
 	apply_deltas(view, list_make1(delta), &result);
 	if (weir_view_is_final(view))
 	{

@@ -9,6 +9,7 @@
  * written only for deltas that hold such rows, grows while nothing changes, and goes when its rows are no longer kept.
  *
  * For verify the kept rows are given the stream time that would have made them late: what was closed, and the lateness.
+ * Outer joins of streams ask for each row instead, in their statements, too: weir.found_closed() (join_outer.c).
  */
 #include "view/close.h"
 
@@ -33,13 +34,19 @@ typedef struct Range
 	TimestampTz closed;
 } Range;
 
+struct BehindRanges
+{
+	Range	   *ranges;
+	int			n;
+};
+
 /* The stream time at which windows that ended by closed are over. */
 static TimestampTz
 over_at(View *view, Stream *stream, TimestampTz closed)
 {
 	TimestampTz over = weir_time_plus(closed, view->lateness ? view->lateness : stream->lateness, 1);
 
-	return TIMESTAMP_NOT_FINITE(over) || (view->joins && !view->instants) ? over : over + view->close_shift;
+	return TIMESTAMP_NOT_FINITE(over) || (view->joins && !view->instants && !view->closes) ? over : over + view->close_shift;
 }
 
 /* Hidden columns of a row of a delta. */
@@ -108,7 +115,8 @@ save_range(View *view, Stream *stream, Range *range)
 		if (!TIMESTAMP_NOT_FINITE(whole))
 			weir_catalog_exec("DELETE FROM weir.view_behind WHERE view = %u AND stream = %u AND closed < %s",
 							  view->relid, stream->relid,
-							  weir_time_literal(weir_time_plus(whole, view->lateness ? view->lateness : stream->lateness, -1)));
+							  weir_time_literal(weir_time_plus(whole - (view->closes ? 2 * view->close_shift : 0),
+															   view->lateness ? view->lateness : stream->lateness, -1)));
 		weir_catalog_exec("INSERT INTO weir.view_behind VALUES (%u, %u, %d, " INT64_FORMAT ", " INT64_FORMAT ", %s)"
 						  " ON CONFLICT (view, stream, partition, first_offset) DO UPDATE"
 						  " SET last_offset = excluded.last_offset, closed = excluded.closed",
@@ -184,6 +192,25 @@ range_of(Range *ranges, int n, int32 partition, int64 offset)
 	if (low == 0 || ranges[low - 1].partition != partition || ranges[low - 1].last < offset)
 		return NULL;
 	return &ranges[low - 1];
+}
+
+BehindRanges *
+weir_behind_read(View *view, Oid stream)
+{
+	BehindRanges *result = palloc0(sizeof(BehindRanges));
+
+	result->ranges = read_ranges(view, stream, &result->n);
+	return result;
+}
+
+bool
+weir_behind_found(BehindRanges *behind, int32 partition, int64 offset, TimestampTz *closed)
+{
+	Range	   *range = behind->n == 0 ? NULL : range_of(behind->ranges, behind->n, partition, offset);
+
+	if (range)
+		*closed = range->closed;
+	return range != NULL;
 }
 
 Delta *

@@ -49,12 +49,17 @@ extern TimestampTz weir_close_due(Oid view);
 extern TimestampTz weir_close_needs_from(Oid stream);
 
 /*
- * weir_behind_note is told of each delta that is merged into a final view whose windows were closed by
+ * weir_behind_note is told of each delta that is merged into a final view, or an outer join, whose windows or rows were closed by
  * then, and remembers what rows of partitions that lag behind that found closed. weir_behind_lift returns
  * kept rows (frees the delta given) with stream times by which the same rows are late.
  */
 extern void weir_behind_note(View *view, Delta *delta, TimestampTz closed);
 extern Delta *weir_behind_lift(View *view, Delta *delta);
+
+/* The same row by row, of an outer join of streams: what a kept row, or one of the batch, found closed. */
+typedef struct BehindRanges BehindRanges;
+extern BehindRanges *weir_behind_read(View *view, Oid stream);
+extern bool weir_behind_found(BehindRanges *behind, int32 partition, int64 offset, TimestampTz *closed);
 extern void weir_behind_forget(Oid view);	/* inside a catalog scope */
 /* A stream's watermark as a view stands there; DT_NOBEGIN: none yet; DT_NOEND: the stream has no rows yet, and is not waited for. */
 extern TimestampTz weir_close_mark(View *view, Stream *stream);

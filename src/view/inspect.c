@@ -318,6 +318,23 @@ kept_deltas(View *view)
 	return deltas;
 }
 
+/* Runs a plan that may ask what the view had closed for each row (join_applied.c). */
+static void
+run_knowing(View *view, PlannedStmt *plan, QueryEnvironment *env, DestReceiver *dest)
+{
+	JoinApplied *saved = weir_applied_enter(weir_applied_begin(view->relid, NULL));
+
+	PG_TRY();
+	{
+		(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
+	}
+	PG_FINALLY();
+	{
+		(void) weir_applied_enter(saved);
+	}
+	PG_END_TRY();
+}
+
 /*
  * run_over_kept_rows runs a query over deltas with all kept rows, and frees
  * them; the result goes into rows. Returns an empty slot for them. In the view's scope.
@@ -342,7 +359,7 @@ run_over_kept_rows(View *view, ViewShape *shape, Query *query, List *deltas, Tup
 	plan->jitFlags = 0;			/* compiling costs more than it saves */
 	PopActiveSnapshot();
 	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
-	(void) weir_run_plan(plan, "kept rows of a continuous view", env, dest);
+	run_knowing(view, plan, env, dest);
 	if (shape->session)
 		weir_session_free(&work);
 	foreach(lc, deltas)
@@ -689,7 +706,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	{
 		Delta	   *delta = lfirst(lc);
 
-		deltas = lappend(deltas, weir_stream_get(delta->stream) ? weir_behind_lift(view, delta) : delta);
+		deltas = lappend(deltas, weir_stream_get(delta->stream) && !view->closes ? weir_behind_lift(view, delta) : delta);
 	}
 
 	weir_view_scope_open(view, &scope);

@@ -452,7 +452,10 @@ check_join(ViewShape *shape, Query *join)
 	if (shape->at_once)
 		weir_once_check(shape, join);
 	else
+	{
+		weir_outer_meet_open(join);
 		shape->closes = true;
+	}
 }
 
 /*

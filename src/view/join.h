@@ -66,10 +66,11 @@ extern const char *weir_join_cost(ViewShape *shape);
 
 /* join_late.c */
 extern Query *weir_join_late(ViewShape *shape, LateRule *rule, List *joins);
-extern void weir_join_closed_late(JoinBounds *bounds, int item);
+extern Expr *weir_join_found_closed(RangeTblEntry *delta, int rtindex);
 
 /* join_outer.c */
 extern void weir_outer_expose(Query *join);
+extern void weir_outer_meet_open(Query *join);
 extern void weir_outer_pairs(Query *join);
 extern bool weir_outer_keeps(Query *join, int item);
 extern void weir_outer_unmatched(Query *join, int item);

@@ -21,9 +21,11 @@
 #include "fmgr.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "view/close.h"
 #include "view/join.h"
 
 PG_FUNCTION_INFO_V1(weir_applied);
+PG_FUNCTION_INFO_V1(weir_found_closed);
 
 typedef struct RowKey
 {
@@ -47,12 +49,20 @@ typedef struct StreamApplied
 	HTAB	   *done;			/* of RowKey: rows of the batch that were applied already, in another part of it */
 } StreamApplied;
 
+/* What rows of a stream found closed. */
+typedef struct StreamBehind
+{
+	Oid			stream;
+	BehindRanges *ranges;
+} StreamBehind;
+
 struct JoinApplied
 {
 	Oid			view;
 	Delta	   *delta;
 	MemoryContext cxt;
 	List	   *streams;		/* of StreamApplied */
+	List	   *behind;			/* of StreamBehind */
 };
 
 static JoinApplied *applied = NULL;
@@ -207,4 +217,36 @@ weir_applied(PG_FUNCTION_ARGS)
 			PG_RETURN_BOOL(false);
 	}
 	PG_RETURN_BOOL(!has_key(entry->missing, &key));
+}
+
+static BehindRanges *
+behind_of(Oid stream)
+{
+	StreamBehind *entry;
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, applied->behind)
+	{
+		entry = lfirst(lc);
+		if (entry->stream == stream)
+			return entry->ranges;
+	}
+	old = MemoryContextSwitchTo(applied->cxt);
+	entry = palloc(sizeof(StreamBehind));
+	*entry = (StreamBehind) {stream, weir_behind_read(weir_view_require(applied->view), stream)};
+	applied->behind = lappend(applied->behind, entry);
+	MemoryContextSwitchTo(old);
+	return entry->ranges;
+}
+
+/* weir.found_closed(stream, partition, offset): up to when had the view at hand closed when this row came? NULL: no further than its partition had come. */
+Datum
+weir_found_closed(PG_FUNCTION_ARGS)
+{
+	TimestampTz closed;
+
+	if (applied == NULL || !weir_behind_found(behind_of(PG_GETARG_OID(0)), PG_GETARG_INT32(1), PG_GETARG_INT64(2), &closed))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(closed);
 }

@@ -324,8 +324,6 @@ make_arm(Query *join, int item, Oid view, int depth)
 		if (arm.bounds->nodes[i].item != item)
 			weir_arm_replace(&arm, i, arm.bounds->nodes[i].item < item);
 	}
-	if (arm.bounds->outer != JOIN_INNER)
-		weir_join_closed_late(arm.bounds, item);
 	change_levels(delta->subquery, view, JOIN_DELTA, depth + 1);
 	return query;
 }

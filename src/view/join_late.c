@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -51,15 +52,26 @@ late_condition(RangeTblEntry *delta, int rtindex, int64 microseconds)
 	return weir_before(until, hidden_var(delta, rtindex, WEIR_COL_STREAM_TIME, TIMESTAMPTZOID));
 }
 
-/*
- * Is a row of the delta behind what an outer join has closed? Its partition had been idle,
- * else it would be late by its own stream time.
- */
-static Expr *
-closed_condition(RangeTblEntry *delta, int rtindex, JoinNode *node)
+/* weir_join_found_closed: what a row of a delta found closed (behind.c), NULL for most; by its stream, partition and offset. */
+Expr *
+weir_join_found_closed(RangeTblEntry *delta, int rtindex)
 {
-	return weir_before(weir_time_later(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), -node->back),
-					   weir_final_time("closed_until"));
+	static const Oid types[] = {OIDOID, INT4OID, INT8OID};
+	Oid			stream = weir_delta_stream(delta);
+	Oid			funcid = LookupFuncName(list_make2(makeString(WEIR_SCHEMA), makeString("found_closed")), lengthof(types), types, false);
+
+	return (Expr *) makeFuncExpr(funcid, TIMESTAMPTZOID,
+								 list_make3(makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(stream), false, true),
+											hidden_var(delta, rtindex, WEIR_COL_PARTITION, INT4OID),
+											hidden_var(delta, rtindex, WEIR_COL_OFFSET, INT8OID)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/* Is a row of the delta itself behind what it found closed? Its partition had been idle, else it would be late by its own stream time. */
+static Expr *
+closed_condition(RangeTblEntry *delta, int rtindex)
+{
+	return weir_before(hidden_var(delta, rtindex, WEIR_COL_EVENT_TIME, TIMESTAMPTZOID), weir_join_found_closed(delta, rtindex));
 }
 
 /* The same where pairs are finals: as if its partition's stream time had come to what is closed, and the join's reach behind that. */
@@ -189,7 +201,7 @@ filter_reader(JoinFilter *filter, DeltaReader *reader)
 	Expr	   *closed = NULL;
 
 	if (filter->shape->closes)
-		closed = closed_condition(delta, reader->rtindex, filter->node);
+		late = makeBoolExpr(OR_EXPR, list_make2(late, closed_condition(delta, reader->rtindex)), -1);
 	else if (filter->shape->instants)
 		closed = over_condition(delta, reader->rtindex, filter->shape->close_shift - filter->node->forward);
 	filter->late = lappend(filter->late, late_rows(reader->query, reader->rtindex,
@@ -221,23 +233,4 @@ weir_join_late(ViewShape *shape, LateRule *rule, List *joins)
 		}
 	}
 	return weir_statement_unite("weir_late", filter.late);
-}
-
-/* weir_join_closed_late leaves such rows out where an item reads its delta, in place. */
-void
-weir_join_closed_late(JoinBounds *bounds, int item)
-{
-	for (int i = 0; i < bounds->n; i++)
-	{
-		JoinNode   *node = &bounds->nodes[i];
-		ListCell   *lc;
-
-		foreach(lc, node->item == item ? delta_readers(node) : NIL)
-		{
-			DeltaReader *reader = lfirst(lc);
-			RangeTblEntry *delta = rt_fetch(reader->rtindex, reader->query->rtable);
-
-			weir_add_where(reader->query, weir_boolean_test(closed_condition(delta, reader->rtindex, node), IS_NOT_TRUE));
-		}
-	}
 }

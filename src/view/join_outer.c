@@ -8,7 +8,9 @@
  * time in them, forward and back of the join as a whole. For a row that is not
  * late lies at most its own reach forward behind the watermark (join.c). No lateness given is none.
  * What comes later than that meets only rows that have not closed: so a row of the result holds either
- * rows that have closed or rows that have not, and does not change once one of them has.
+ * rows that have closed or rows that have not, and does not change once one of them has. Rows of a partition that
+ * had been idle come later than they may: what each found closed is written down (behind.c), those that have
+ * closed themselves are late, and the others meet only what is open, by one more condition in each ON.
  *
  * All items of the join pass on their hidden event time: NULL tells that the item has no row. Each
  * variant of the join is its own query with one more condition in WHERE:
@@ -20,6 +22,7 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
@@ -66,9 +69,9 @@ nulling_joins(Node *from, int item, bool *found)
 	return NULL;
 }
 
-/* The hidden event time of an item, above the join. */
+/* A hidden column of an item, above a part of the join's FROM. */
 static Expr *
-item_time(Query *join, int item)
+item_column(Query *join, Node *from, int item, const char *name)
 {
 	RangeTblEntry *rte = rt_fetch(item, join->rtable);
 	bool		found;
@@ -79,13 +82,20 @@ item_time(Query *join, int item)
 	{
 		TargetEntry *tle = lfirst(lc);
 
-		if (tle->resname && strcmp(tle->resname, WEIR_COL_EVENT_TIME) == 0)
+		if (tle->resname && strcmp(tle->resname, name) == 0)
 			var->varattno = var->varattnosyn = tle->resno;
 	}
 	if (var->varattno == 0)
-		elog(ERROR, "an outer join has no hidden event time");
-	weir_compat_set_nulling(var, nulling_joins((Node *) join->jointree, item, &found));
+		elog(ERROR, "an outer join has no column \"%s\"", name);
+	weir_compat_set_nulling(var, nulling_joins(from, item, &found));
 	return (Expr *) var;
+}
+
+/* The hidden event time of an item, above the join. */
+static Expr *
+item_time(Query *join, int item)
+{
+	return item_column(join, (Node *) join->jointree, item, WEIR_COL_EVENT_TIME);
 }
 
 static Expr *
@@ -108,6 +118,99 @@ weir_outer_expose(Query *join)
 
 		(void) weir_late_expose_in(rte->subquery, WEIR_COL_EVENT_TIME, rte);
 	}
+}
+
+/* LEAST or GREATEST of hidden columns of items (Vars), NULLs left out */
+static Expr *
+extreme(MinMaxOp op, List *columns)
+{
+	MinMaxExpr *expr = makeNode(MinMaxExpr);
+
+	expr->args = columns;
+	expr->op = op;
+	expr->minmaxtype = TIMESTAMPTZOID;
+	expr->location = -1;
+	return (Expr *) expr;
+}
+
+/* (the earliest time in it < what one of its rows found closed) IS NOT TRUE, above a part of FROM with these items; left, right: the sides of a join */
+static Node *
+open_condition(Query *join, List *items, Node *left, Node *right)
+{
+	List	   *times = NIL;
+	List	   *founds = NIL;
+	BooleanTest *test = makeNode(BooleanTest);
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		bool		is_left;
+
+		(void) nulling_joins(left, lfirst_int(lc), &is_left);
+		times = lappend(times, item_column(join, is_left ? left : right, lfirst_int(lc), WEIR_COL_EVENT_TIME));
+		founds = lappend(founds, item_column(join, is_left ? left : right, lfirst_int(lc), WEIR_COL_FOUND));
+	}
+	test->arg = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(extreme(IS_LEAST, times), extreme(IS_GREATEST, founds)),
+									  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	test->booltesttype = IS_NOT_TRUE;
+	test->location = -1;
+	return (Node *) test;
+}
+
+static void
+and_qual(Node **quals, Node *condition)
+{
+	*quals = *quals == NULL ? condition : (Node *) makeBoolExpr(AND_EXPR, list_make2(*quals, condition), -1);
+}
+
+/* The streams' items in a part of FROM; every join in it of two such parts gets the condition. */
+static List *
+meet_open(Query *join, Node *from)
+{
+	List	   *items = NIL;
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (IsA(from, RangeTblRef))
+		return list_intersection_int(weir_join_items(join), list_make1_int(((RangeTblRef *) from)->rtindex));
+	if (IsA(from, JoinExpr))
+	{
+		JoinExpr   *expr = (JoinExpr *) from;
+		List	   *right = meet_open(join, expr->rarg);
+
+		items = meet_open(join, expr->larg);
+		if (items != NIL && right != NIL)
+			and_qual(&expr->quals, open_condition(join, list_concat_copy(items, right), expr->larg, expr->rarg));
+		return list_concat(items, right);
+	}
+	foreach(lc, ((FromExpr *) from)->fromlist)
+	{
+		List	   *more = meet_open(join, lfirst(lc));
+
+		if (items != NIL && more != NIL)
+			and_qual(&((FromExpr *) from)->quals, open_condition(join, list_concat_copy(items, more), from, from));
+		items = list_concat(items, more);
+	}
+	return items;
+}
+
+/*
+ * weir_outer_meet_open adds to the conditions of an outer join, in place, that rows meet only what had not closed
+ * when the last of them came. That matters for rows of partitions that had been idle alone: all others that are in time
+ * come before what they meet has closed.
+ */
+void
+weir_outer_meet_open(Query *join)
+{
+	ListCell   *lc;
+
+	foreach(lc, weir_join_items(join))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), join->rtable);
+
+		(void) weir_late_expose_in(rte->subquery, WEIR_COL_FOUND, rte);
+	}
+	(void) meet_open(join, (Node *) join->jointree);
 }
 
 /* weir_outer_pairs leaves rows without a match out, in place. */
@@ -174,19 +277,15 @@ weir_outer_unmatched(Query *join, int item)
 	}
 }
 
-/* LEAST of the times of all items, NULLs left out */
 static Expr *
 earliest_time(Query *join)
 {
-	MinMaxExpr *least = makeNode(MinMaxExpr);
+	List	   *times = NIL;
 	ListCell   *lc;
 
 	foreach(lc, weir_join_items(join))
-		least->args = lappend(least->args, item_time(join, lfirst_int(lc)));
-	least->op = IS_LEAST;
-	least->minmaxtype = TIMESTAMPTZOID;
-	least->location = -1;
-	return (Expr *) least;
+		times = lappend(times, item_time(join, lfirst_int(lc)));
+	return extreme(IS_LEAST, times);
 }
 
 static Expr *

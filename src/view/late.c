@@ -219,9 +219,8 @@ lateness_of(Stream *stream, LateRule *rule)
 	return result;
 }
 
-/* A hidden or computed column in the query that reads the delta itself. */
 static Expr *
-delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
+delta_time(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
 {
 	const char *source = column;
 	Stream	   *stream = weir_source_get(weir_delta_stream(rte));
@@ -247,6 +246,14 @@ delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule
 	if (strcmp(column, COL_UNKEPT) == 0)
 		return minus_interval(var, stream->keep);
 	return var;
+}
+
+/* A hidden or computed column in the query that reads the delta itself. */
+static Expr *
+delta_column(RangeTblEntry *rte, int rtindex, const char *column, LateRule *rule)
+{
+	return strcmp(column, WEIR_COL_FOUND) == 0 ? weir_join_found_closed(rte, rtindex) :
+		delta_time(rte, rtindex, column, rule);
 }
 
 static void
