@@ -403,6 +403,15 @@ sub instant
 		  : "SELECT $shown, n, v, ts FROM (SELECT $by, s.n, s.v, s.ts, row_number() OVER (PARTITION BY $by ORDER BY s.ts, $then) AS place FROM \@S:0 ms\@ s$where) q WHERE place = 1";
 		return $v;
 	}
+	if (chance(0.4))
+	{
+		# what came before, without a bound
+		my $call = pick('lag(s.n)', "lag(s.c, 2, 'none')", 'row_number()', 'sum(s.n)', 'count(s.c)', 'dense_rank()', 'max(s.c)');
+		my $order = pick('s.ts, s.n', 's.ts, s.n DESC');
+		$v->{sql} = "SELECT $by, s.n, s.ts, $call OVER (PARTITION BY $by ORDER BY $order) AS o FROM \@S:0 ms\@ s$where";
+		$v->{shape} = 'instant: over all before';
+		return $v;
+	}
 	my ($back, $forth) = map { POSIX::floor(ms($case, $_)) } pick(0, 1, 3, 10), pick(0, 0, 0.5, 2);
 	$v->{reach} = "$forth ms";
 	my $frame = 'BETWEEN ' . interval($back) . ' PRECEDING AND ' . ($forth ? interval($forth) . ' FOLLOWING' : 'CURRENT ROW');
