@@ -289,6 +289,9 @@ pin_settings(void)
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 
+	/* the process that looks first gives way in a deadlock: this one, which tries again, and not the user's DDL */
+	SetConfigOption("deadlock_timeout", psprintf("%d", Max(DeadlockTimeout / 2, 1)), PGC_SUSET, PGC_S_OVERRIDE);
+
 	/* a batch of 100 000 rows must not spill when its groups are hashed or its keys sorted */
 	SetConfigOption("work_mem", psprintf("%d", Max(work_mem, weir_memory / 8)),
 					PGC_USERSET, PGC_S_OVERRIDE);

@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use WeirTest;
 
-my $node = weir_node();
+my $node = weir_node('main', conf => "deadlock_timeout = '10 s'\n");
 my $topic = topic('orders');
 kafka()->create($topic, 2);
 make_kafka_server($node);
@@ -88,6 +88,30 @@ eventually($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'w
 through('fewer workers', "ALTER SYSTEM SET weir.workers = 1; SELECT pg_reload_conf()");
 right('with one worker again');
 eventually($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'weir worker'", 'the pool shrank', '1');
+
+# Who locks views against the order of the worker gets them, though he waited first: the worker gives way and tries again.
+for my $name ('middle', 'last')
+{
+	$node->safe_psql('postgres', "CREATE MATERIALIZED VIEW shop.$name WITH (weir.continuous) AS SELECT count(*) AS n FROM shop.bestellungen WITH NO DATA");
+}
+wait_for($node, $stream);
+my $blocker = session($node);
+my $user = session($node);
+my $waiting = 'SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted';
+$blocker->query('BEGIN; LOCK TABLE shop.middle IN ACCESS EXCLUSIVE MODE');
+$user->query('BEGIN; LOCK TABLE shop.last IN ACCESS EXCLUSIVE MODE');
+kafka()->fill($topic, 2, $batch, '-f', $total);
+$total += $batch;
+eventually($node, "$waiting AND backend_type = 'weir worker' AND relation = 'shop.middle'::regclass", 'the worker holds the first view and waits for the second', '1');
+$user->send('LOCK TABLE shop.umsatz IN ACCESS EXCLUSIVE MODE');
+eventually($node, "$waiting AND pg_locks.pid = " . $user->pid . " AND relation = 'shop.umsatz'::regclass", 'a user holds the third and waits for the first', '1');
+$blocker->query('COMMIT');
+$user->result;
+$user->query('COMMIT');
+is($user->errors, '', 'the user gets it');
+$_->quit for $blocker, $user;
+eventually($node, "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'", 'after a deadlock', '1');
+right('the worker tried again');
 
 # The stream can be dropped while messages flow; its view must go first, or along.
 my ($ret, $out, $err) = $node->psql('postgres', 'DROP TABLE shop.bestellungen');
