@@ -22,6 +22,9 @@ $node->safe_psql('shop', 'CREATE MATERIALIZED VIEW by_region WITH (weir.continuo
 $node->safe_psql('shop', <<SQL);
 CREATE TABLE plain_in (k int, v numeric) WITH (weir.stream, weir.keep = '1 day');
 CREATE MATERIALIZED VIEW plain_out WITH (weir.continuous) AS SELECT k, sum(v) AS v FROM plain_in GROUP BY k;
+CREATE TABLE steps_in (k int, n int, ts timestamptz) WITH (weir.stream, weir.event_time = 'ts', weir.keep = '1 hour', weir.idle_timeout = 'off');
+CREATE MATERIALIZED VIEW steps WITH (weir.continuous, weir.emit = 'final') AS SELECT k, n, lag(n) OVER w AS before, sum(n) OVER w AS total FROM steps_in WINDOW w AS (PARTITION BY k ORDER BY ts);
+INSERT INTO steps_in SELECT 1, n, timestamptz '2024-01-01 00:00+00' + n * interval '1 s' FROM generate_series(1, 4) n;
 CREATE INDEX ON sales (city);
 COMMENT ON MATERIALIZED VIEW sales IS 'per second';
 INSERT INTO plain_in VALUES (1, 1.5), (2, 2), (NULL, 3);
@@ -49,11 +52,13 @@ same($new, 'sales', sales_sql('(' . fill_sql(4_000) . ') o'), 'restored, the vie
 same($new, 'by_region', sprintf($by_region, '(' . fill_sql(4_000) . ') o'), 'so does one with transition states', %shop);
 $new->safe_psql('shop', 'INSERT INTO plain_in VALUES (1, 1), (NULL, 1)');
 is($new->safe_psql('shop', 'SELECT * FROM plain_out ORDER BY k'), "1|2.5\n2|2\n|4", 'and a stream of INSERTs');
+$new->safe_psql('shop', "INSERT INTO steps_in SELECT 1, n, timestamptz '2024-01-01 00:00+00' + n * interval '1 s' FROM generate_series(5, 7) n");
+is($new->safe_psql('shop', 'SELECT n, before, total FROM steps ORDER BY n'), "1||1\n2|1|3\n3|2|6\n4|3|10\n5|4|15\n6|5|21", 'and finals that remember what came before');
 is(positions($new, 'orders', %shop), kafka()->ends($topic), 'positions are at the end');
 is($new->safe_psql('shop', "SELECT obj_description('sales'::regclass)"), 'per second', 'comments came along');
 my ($ret, $out, $err) = $new->psql('shop', 'UPDATE sales SET orders = 0');
 isnt($ret, 0, 'the restored view is protected against changes');
-$new->safe_psql('shop', 'DROP MATERIALIZED VIEW sales, by_region, plain_out; DROP TABLE orders, plain_in; DROP EXTENSION weir CASCADE');
+$new->safe_psql('shop', 'DROP MATERIALIZED VIEW sales, by_region, plain_out, steps; DROP TABLE orders, plain_in, steps_in; DROP EXTENSION weir CASCADE');
 pass('and everything can be dropped');
 $new->stop;
 done_testing();

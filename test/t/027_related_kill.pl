@@ -25,10 +25,11 @@ sub rows
 }
 my %only = (l => 'true', r => 'n % 3 <> 0');
 
-# Sessions of blocks of a hundred rows with as long a pause in between; pairs; finals of pairs; rows with and without a match.
+# Sessions of blocks of a hundred rows with as long a pause in between; what came before, per key; pairs; finals of pairs; rows with and without a match.
 my $within = 'r.k = l.k AND r.ts BETWEEN l.ts AND l.ts + interval \'200 ms\'';
 my %views = (
 	visits => [ 'final', q(SELECT k, window_start, window_end, count(*) AS n, sum(n) AS total, count(DISTINCT n % 7) AS sorts, array_agg(n ORDER BY ts, n) AS ns FROM @L@, session(ts, '400 ms') WHERE n / 100 % 2 = 0 GROUP BY k, window_start, window_end) ],
+	steps => [ 'final', 'SELECT n, k, lag(n) OVER w AS before, sum(n) OVER w AS total FROM @L@ WINDOW w AS (PARTITION BY k ORDER BY ts, n)' ],
 	pairs => [ 'changes', "SELECT l.n AS ln, r.n AS rn FROM \@L\@ l JOIN \@R\@ r ON $within" ],
 	sums => [ 'final', "SELECT window_start, window_end, l.k, count(*) AS n, sum(r.n) AS total FROM \@L\@ l JOIN \@R\@ r ON $within, tumble(l.ts, '1 s') GROUP BY 1, 2, 3" ],
 	firsts => [ 'final', "SELECT window_start, window_end, min(l.n) AS least, array_agg(r.n ORDER BY r.n) AS rns FROM \@L\@ l JOIN \@R\@ r ON $within, tumble(l.ts, '2 s') WHERE l.k < 3 GROUP BY 1, 2" ],
@@ -38,6 +39,8 @@ my %views = (
 my %expected = (
 	visits => q(SELECT k, min(ts), max(ts) + interval '400 ms', count(*), sum(n), count(DISTINCT n % 7) AS sorts, array_agg(n ORDER BY ts, n) AS ns FROM @L@ l WHERE n / 100 % 2 = 0 GROUP BY k, n / 200
 		HAVING max(ts) + interval '900 ms' < (SELECT t FROM mark)),
+	steps => q(SELECT n, k, before, total FROM (SELECT *, lag(n) OVER w AS before, sum(n) OVER w AS total FROM @L@ l WINDOW w AS (PARTITION BY k ORDER BY ts, n)) o
+		WHERE ts + interval '500 ms' < (SELECT t FROM mark)),
 	pairs => $views{pairs}[1],
 	sums => $views{sums}[1] =~ s/ GROUP BY/ WHERE window_end + interval '700 ms' <= (SELECT t FROM mark) GROUP BY/r,
 	firsts => $views{firsts}[1] =~ s/ GROUP BY/ AND window_end + interval '700 ms' <= (SELECT t FROM mark) GROUP BY/r,
@@ -135,7 +138,7 @@ SQL
 		my %group = $way eq 'kafka' ? (l => 'k % 2, k / 2 % 2', r => 'k % 2') : (l => 'k * 0', r => 'k * 0');
 		for my $view (sort keys %views)
 		{
-			my @streams = $view eq 'visits' ? ('l') : qw(l r);
+			my @streams = $expected{$view} =~ /\@R\@/ ? qw(l r) : ('l');
 			my $mark = 'mark(t) AS (SELECT min(t) FROM (' . join(' UNION ALL ', map { "SELECT max(ts) AS t FROM all_$_ GROUP BY $group{$_}" } @streams) . ') m)';
 			my $oracle = "WITH $mark " . ($expected{$view} =~ s/\@([LR])\@/'all_' . lc $1/ger);
 			$node->safe_psql('postgres', "CREATE TABLE ${way}_${view}_wanted AS $oracle");
