@@ -312,6 +312,17 @@ weir_compat_no_permissions(Query *query)
 #endif
 }
 
+/* A sort clause whose operator is ">": 18 keeps that beside the operator. */
+static inline void
+weir_compat_descending(SortGroupClause *clause)
+{
+#if PG_VERSION_NUM >= 180000
+	clause->reverse_sort = true;
+#else
+	(void) clause;
+#endif
+}
+
 /*
  * 18 lets expressions over group keys refer to a range table entry for the
  * grouping step (247dea89f76). Undo that: plain expressions, as before 18.

@@ -502,6 +502,7 @@ from_last(Memory *memory, Query *query)
 	order = linitial(window->orderClause);
 	get_sort_group_operators(exprType(get_sortgroupclause_expr(order, memory->level->targetList)), false, true, true,
 							 NULL, &order->eqop, &order->sortop, &order->hashable);
+	weir_compat_descending(order);
 	return (Expr *) rank;
 }
 
