@@ -28,6 +28,7 @@ INSERT INTO queries VALUES
 ('mixed', $$SELECT k, at, lag(k) OVER (ORDER BY at tie) AS l, avg(v) OVER (ORDER BY at RANGE interval '2 s' PRECEDING) AS a, sum(v) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' PRECEDING) AS s,
               max(v) OVER (ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '1 s' FOLLOWING) AS m, count(*) OVER (ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' FOLLOWING) AS n FROM source$$, '1 s', true),
 ('groups', $$SELECT at, sum(v) OVER (ORDER BY at GROUPS BETWEEN 3 PRECEDING AND 1 PRECEDING) AS g, count(v) OVER (ORDER BY at tie ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) AS c FROM (SELECT * FROM source WHERE k > 1 UNION ALL SELECT * FROM source WHERE k = 0) u$$, '0', true),
+('ranks', $$SELECT k, at, v, dense_rank() OVER (PARTITION BY k ORDER BY at, v) AS d, rank() OVER (PARTITION BY k ORDER BY at, v DESC) AS r, dense_rank() OVER (PARTITION BY k ORDER BY at, v / 3 DESC) AS t, dense_rank() OVER (PARTITION BY k ORDER BY at) AS o FROM source$$, '0', true),
 ('first3', $$SELECT k, at, v FROM (SELECT k, at, v, row_number() OVER (PARTITION BY k ORDER BY at tie) AS n FROM source) x WHERE n <= 3$$, '0', true),
 -- without duplicates of a time, by the kept rows or by the row before; and the last row of a key, when none follows for a time
 ('alone', $$SELECT k, at, v FROM (SELECT k, at, v, count(*) OVER (PARTITION BY k ORDER BY at RANGE interval '0.3 s' PRECEDING) AS n FROM source) x WHERE n = 1$$, '0', false),
@@ -156,6 +157,16 @@ SELECT final FROM log WHERE view = 'passing' ORDER BY 1;
 TABLE passing;
 DROP MATERIALIZED VIEW steps, running_later;
 SELECT line FROM weir.explain('later') AS line WHERE line ~ '^ ?(strategy|why)';
+-- a close reads what is remembered of its own keys
+CREATE TABLE many (k int, v int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW of_many WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, v - lag(v) OVER (PARTITION BY k ORDER BY at) AS d, sum(v) OVER (PARTITION BY k ORDER BY at) AS s FROM many;
+INSERT INTO many SELECT k, k, '2025-01-01 00:00:00Z' FROM generate_series(1, 5000) k;
+INSERT INTO many SELECT k, k, '2025-01-01 00:00:01Z' FROM generate_series(1, 3) k;
+BEGIN;
+INSERT INTO many SELECT k, k, '2025-01-01 00:00:02Z' FROM generate_series(1, 3) k;
+SELECT idx_tup_fetch + seq_tup_read BETWEEN 1 AND 100 AS few FROM pg_stat_xact_all_tables WHERE relid = (SELECT state FROM weir.view_def WHERE view = 'of_many'::regclass);
+COMMIT;
+SELECT k, d, s FROM of_many WHERE at > '2025-01-01Z' ORDER BY k;
 -- by the clock, where the stream is quiet
 CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW quiet WITH (weir.continuous, weir.emit = 'final') AS SELECT k, count(*) OVER (ORDER BY at RANGE interval '1 s' PRECEDING) AS n FROM q;
@@ -196,6 +207,7 @@ CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELEC
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, generate_series(1, 2), sum(v) OVER (PARTITION BY k ORDER BY at RANGE interval '2 s' PRECEDING) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, sum(v::float8) OVER (PARTITION BY k ORDER BY at) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, first_value(v) OVER (PARTITION BY k ORDER BY at) FROM a;
+CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, last_value(v) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND interval '1 s' PRECEDING) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, array_agg(v) OVER (PARTITION BY k ORDER BY at) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(v, k) OVER (PARTITION BY k ORDER BY at) FROM a;
 CREATE MATERIALIZED VIEW no WITH (weir.continuous, weir.emit = 'final') AS SELECT k, at, lag(v, -1) OVER (PARTITION BY k ORDER BY at) FROM a;

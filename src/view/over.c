@@ -173,6 +173,8 @@ reach_of_frame(Reach *reach, WindowFunc *func, WindowClause *window)
 	{
 		if (func->winagg ? !weir_over_carries(func) : func->winfnoid != F_LAST_VALUE)
 			refuse_back(reach, psprintf("%s() over a frame that begins with UNBOUNDED PRECEDING (as those with ORDER BY alone do)", get_func_name(func->winfnoid)));
+		if (!func->winagg && by_time && (options & FRAMEOPTION_END_OFFSET_PRECEDING))
+			refuse_back(reach, "last_value() over a frame that begins with UNBOUNDED PRECEDING, and ends an interval before the row,");
 		reach->remembers = true;
 	}
 	if (options & FRAMEOPTION_START_OFFSET_PRECEDING)

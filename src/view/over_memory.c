@@ -5,7 +5,7 @@
  * over ⇒ over_memory ⇒ apply (close). lag(), ROWS n PRECEDING, running totals and row numbers need rows that the stream may
  * have forgotten long since. So weir.state_N holds the last rows of each key (partition), as far as
  * frames count rows back: the columns that OVER reads (c1, c2 ...), a hash of the key (h), and for each result
- * that goes back to the beginning what it is over all rows before that row's time (r1, r2 ...).
+ * that goes back to the beginning what it is over all rows before that row's time (r1, r2 ...; of dense_rank() before that row).
  *
  * A close runs the level with OVER over the rows that close and the remembered rows of their keys; a
  * running result is what the first of these carries, merged with the result from there on. Then the keys' rows are
@@ -52,6 +52,7 @@ typedef struct Memory
 	List	   *keys;			/* of Node: the partition */
 	AttrNumber	time;			/* number of the event time among vars */
 	Index		first;			/* winref of the window that has the first row of the key */
+	Index	   *own_first;		/* by the number of what is carried: the same in the order of its own window, or 0 */
 	Index		before;			/* and of all rows of earlier times; 0: it goes over new and old rows only */
 } Memory;
 
@@ -380,7 +381,7 @@ carried(Memory *memory, int n)
 	func->wintype = exprType((Node *) carry);
 	func->wincollid = func->inputcollid = exprCollation((Node *) carry);
 	func->args = list_make1(carry);
-	func->winref = memory->first;
+	func->winref = memory->own_first[n] ? memory->own_first[n] : memory->first;
 	func->location = -1;
 	return (Expr *) func;
 }
@@ -403,20 +404,48 @@ over_mutator(Node *node, Memory *memory)
 	return expression_tree_mutator(node, over_mutator, memory);
 }
 
-/* One more window of a query: the partition and the event time of the level's. */
+/* One more window of a query: the partition of the level's, and an order; NIL: that of the event time. */
 static Index
-add_window(Memory *memory, Query *query, int frame, int64 end)
+add_window(Memory *memory, Query *query, List *order, int frame, int64 end)
 {
 	WindowClause *window = makeNode(WindowClause);
 
 	window->partitionClause = copyObject(memory->window->partitionClause);
-	window->orderClause = list_make1(copyObject(linitial(memory->window->orderClause)));
+	window->orderClause = order ? copyObject(order) : list_make1(copyObject(linitial(memory->window->orderClause)));
 	window->frameOptions = FRAMEOPTION_NONDEFAULT | FRAMEOPTION_BETWEEN | FRAMEOPTION_START_UNBOUNDED_PRECEDING | frame;
 	if (end > 0)
 		window->endOffset = (Node *) makeConst(INT8OID, -1, InvalidOid, sizeof(int64), Int64GetDatum(end), false, true);
 	window->winref = list_length(query->windowClause) + 1;
 	query->windowClause = lappend(query->windowClause, window);
 	return window->winref;
+}
+
+static List *
+order_of(Memory *memory, WindowFunc *func)
+{
+	return list_nth_node(WindowClause, memory->level->windowClause, func->winref - 1)->orderClause;
+}
+
+/*
+ * Windows that have the first row of the key. dense_rank() counts what its own ORDER BY tells apart, which may be more than
+ * the times: each row has its own then, and the first in that order is the one to carry on from.
+ */
+static void
+add_first(Memory *memory, Query *query)
+{
+	int			frame = FRAMEOPTION_ROWS | FRAMEOPTION_END_CURRENT_ROW;
+
+	memory->own_first = palloc0(sizeof(Index) * (list_length(memory->carries) + 1));
+	if (memory->carries == NIL)
+		return;
+	memory->first = add_window(memory, query, NIL, frame, 0);
+	for (int i = 1; i <= list_length(memory->carries); i++)
+	{
+		WindowFunc *func = list_nth(memory->carries, i - 1);
+
+		if (func->winfnoid == F_DENSE_RANK_)
+			memory->own_first[i] = add_window(memory, query, order_of(memory, func), frame, 0);
+	}
 }
 
 /* SELECT FROM these rows */
@@ -453,15 +482,14 @@ weir_over_with_memory(Query *query, Oid state)
 	Query	   *over = query_over(all_rows(&memory, state, false));
 
 	over->windowClause = copyObject(level->windowClause);
-	if (memory.carries)
-		memory.first = add_window(&memory, over, FRAMEOPTION_ROWS | FRAMEOPTION_END_CURRENT_ROW, 0);
+	add_first(&memory, over);
 	over->targetList = castNode(List, over_mutator((Node *) level->targetList, &memory));
 	memcpy(level, over, sizeof(Query));
 }
 
 /* --- remembering ------------------------------------------------------------------------------ */
 
-/* What a result is over all rows of earlier times. */
+/* What a result is over all rows of earlier times; of dense_rank(): over those before the row in its own order. */
 static Expr *
 result_before(Memory *memory, int n)
 {
@@ -478,7 +506,7 @@ result_before(Memory *memory, int n)
 		since->wintype = INT8OID;
 		since->location = -1;
 	}
-	since->winref = memory->before;
+	since->winref = memory->own_first[n] ? memory->own_first[n] : memory->before;
 	if (since->winfnoid == F_DENSE_RANK_)
 		return merged(func, carried(memory, n),
 					  call(F_INT8MI, INT8OID, (Expr *) since,
@@ -494,7 +522,7 @@ from_last(Memory *memory, Query *query)
 	WindowClause *window;
 	SortGroupClause *order;
 
-	rank->winref = add_window(memory, query, FRAMEOPTION_ROWS | FRAMEOPTION_END_CURRENT_ROW, 0);
+	rank->winref = add_window(memory, query, NIL, FRAMEOPTION_ROWS | FRAMEOPTION_END_CURRENT_ROW, 0);
 	rank->winfnoid = F_DENSE_RANK_;
 	rank->wintype = INT8OID;
 	rank->location = -1;
@@ -506,12 +534,26 @@ from_last(Memory *memory, Query *query)
 	return (Expr *) rank;
 }
 
+static bool
+is_sorted_by(Query *query, Index ref)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		if (lfirst_node(TargetEntry, lc)->ressortgroupref == ref)
+			return true;
+	}
+	return false;
+}
+
 /* All rows, and with each what is to be remembered: the state table's columns, and from_last. */
 static Query *
 rows_to_remember(Memory *memory, Oid state)
 {
 	Query	   *query = query_over(all_rows(memory, state, true));
 	int			nvars = list_length(memory->vars);
+	List	   *sorts;
 	ListCell   *lc;
 	AttrNumber	n = 0;
 
@@ -522,18 +564,21 @@ rows_to_remember(Memory *memory, Oid state)
 	}
 	query->targetList = lappend(query->targetList, makeTargetEntry((Expr *) over_mutator((Node *) key_hash(memory->keys), memory), ++n,
 																   pstrdup("h"), false));
+	add_first(memory, query);
 	if (memory->carries)
-	{
-		memory->first = add_window(memory, query, FRAMEOPTION_ROWS | FRAMEOPTION_END_CURRENT_ROW, 0);
-		memory->before = add_window(memory, query, FRAMEOPTION_GROUPS | FRAMEOPTION_END_OFFSET_PRECEDING, 1);
-	}
+		memory->before = add_window(memory, query, NIL, FRAMEOPTION_GROUPS | FRAMEOPTION_END_OFFSET_PRECEDING, 1);
 	for (int i = 1; i <= list_length(memory->carries); i++)
 		query->targetList = lappend(query->targetList, makeTargetEntry(result_before(memory, i), ++n, psprintf("r%d", i), false));
 	query->targetList = lappend(query->targetList, makeTargetEntry(from_last(memory, query), ++n, pstrdup("d"), false));
-	foreach(lc, list_concat(list_copy(memory->window->partitionClause), list_make1(linitial(memory->window->orderClause))))
+	sorts = list_concat(list_copy(memory->window->partitionClause), list_make1(linitial(memory->window->orderClause)));
+	foreach(lc, memory->carries)
+		sorts = list_concat(sorts, order_of(memory, lfirst(lc)));
+	foreach(lc, sorts)
 	{
 		TargetEntry *tle = copyObject(get_sortgroupclause_tle(lfirst(lc), memory->level->targetList));
 
+		if (is_sorted_by(query, tle->ressortgroupref))
+			continue;
 		tle->expr = (Expr *) over_mutator((Node *) tle->expr, memory);
 		tle->resno = ++n;
 		tle->resjunk = true;
@@ -544,7 +589,8 @@ rows_to_remember(Memory *memory, Oid state)
 
 /*
  * weir_over_memory_statement returns the statement that remembers the last rows of the keys that close, in the
- * place of those that are remembered; analysed, search_path is pinned.
+ * place of those that are remembered; analysed, search_path is pinned. The array makes these be found by the index: a join
+ * with it may be one that reads all keys.
  */
 Query *
 weir_over_memory_statement(ViewShape *shape, Oid state)
@@ -567,7 +613,7 @@ weir_over_memory_statement(ViewShape *shape, Oid state)
 		appendStringInfo(&values, "%sm.%s", tle->resno > 1 ? ", " : "", tle->resname);
 	}
 	query = weir_statement_parse(psprintf("WITH m AS MATERIALIZED (SELECT * FROM %s AS " MEMORY "(%s, d)),\n"
-										  " weir_gone AS (DELETE FROM %s AS t WHERE t.h IN (SELECT m.h FROM m))\n"
+										  " weir_gone AS (DELETE FROM %s AS t WHERE t.h OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT DISTINCT m.h FROM m)))\n"
 										  "INSERT INTO %s AS t (%s) SELECT %s FROM m WHERE m.d <= " INT64_FORMAT
 										  " OR m.c%d >= weir.closing_until() - pg_catalog.make_interval(secs => %.6f)",
 										  weir_statement_placeholder(list_copy_head(rows->targetList, ncolumns + 1)), columns.data,
