@@ -167,6 +167,23 @@ INSERT INTO many SELECT k, k, '2025-01-01 00:00:02Z' FROM generate_series(1, 3) 
 SELECT idx_tup_fetch + seq_tup_read BETWEEN 1 AND 100 AS few FROM pg_stat_xact_all_tables WHERE relid = (SELECT state FROM weir.view_def WHERE view = 'of_many'::regclass);
 COMMIT;
 SELECT k, d, s FROM of_many WHERE at > '2025-01-01Z' ORDER BY k;
+-- rows that arrived as one, and rows of a final view, have the same order in the next close
+CREATE TABLE tied (v int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.lateness = '30 s', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW arms WITH (weir.continuous, weir.emit = 'final') AS SELECT at, v, lag(v) OVER (ORDER BY at) AS l
+  FROM (SELECT v * 10 AS v, at FROM tied UNION ALL SELECT v * 10 + 1, at FROM tied UNION ALL SELECT v * 10 + 2, at FROM tied WHERE v % 2 = 0) u;
+CREATE MATERIALIZED VIEW values_per_time WITH (weir.continuous, weir.emit = 'final') AS SELECT window_end, v, count(*) AS n FROM tied, tumble(at, '5 s') GROUP BY window_start, window_end, v;
+CREATE MATERIALIZED VIEW of_values WITH (weir.continuous, weir.emit = 'final') AS SELECT window_end, v, lag(v) OVER (ORDER BY window_end) AS l FROM values_per_time;
+SELECT setseed(0.5);
+DO $$
+BEGIN
+  FOR i IN 1..60 LOOP
+    INSERT INTO tied SELECT i * 10 + g, timestamptz '2025-01-01Z' + (i * 6 + (random() * 20)::int) * interval '1 s' FROM generate_series(1, 7) g ORDER BY random();
+  END LOOP;
+END $$;
+SELECT count(*) > 900 AS many, count(*) = count(DISTINCT l) + 1 AS once FROM arms;
+SELECT count(*) > 300 AS many, count(*) = count(DISTINCT l) + 1 AS once FROM of_values;
+SELECT count(*) FROM weir.verify('arms');
+SELECT count(*) FROM weir.verify('of_values');
 -- by the clock, where the stream is quiet
 CREATE TABLE q (k int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
 CREATE MATERIALIZED VIEW quiet WITH (weir.continuous, weir.emit = 'final') AS SELECT k, count(*) OVER (ORDER BY at RANGE interval '1 s' PRECEDING) AS n FROM q;

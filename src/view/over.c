@@ -25,6 +25,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 #include "view/join.h"
 #include "view/over.h"
 #include "view/parts.h"
@@ -263,7 +264,40 @@ typedef struct Order
 {
 	Query	   *level;
 	Index	   *ordered;		/* by winref: the same window with the order of arrival, or 0 */
+	List	   *columns;		/* of Var: what the level reads */
 } Order;
+
+static TargetEntry *
+target_of(Query *level, Node *expr)
+{
+	TargetEntry *tle = tlist_member((Expr *) expr, level->targetList);
+
+	if (tle == NULL)
+	{
+		tle = makeTargetEntry(copyObject((Expr *) expr), list_length(level->targetList) + 1, pstrdup(WEIR_HIDDEN_PREFIX "column"), true);
+		level->targetList = lappend(level->targetList, tle);
+	}
+	return tle;
+}
+
+/*
+ * Rows may have arrived as one: two arms of UNION ALL over a stream, rows of a table that meet the same row, all rows of a
+ * view. What the level reads of them decides then, so that the next close sees them in the order in which this one does.
+ */
+static List *
+break_by_columns(Query *level, List *columns, List *clauses)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		Var		   *var = lfirst(lc);
+
+		if (var->varattno != 0 && OidIsValid(lookup_type_cache(var->vartype, TYPECACHE_LT_OPR)->lt_opr))
+			clauses = lappend(clauses, weir_sort_clause(level, target_of(level, (Node *) var)));
+	}
+	return clauses;
+}
 
 /* The same window, in which arrival decides between equal rows. */
 static Index
@@ -278,6 +312,7 @@ ordered_window(Order *order, Index winref)
 	window->name = NULL;
 	window->refname = NULL;
 	window->orderClause = weir_arrival_break_ties(level, window->orderClause);
+	window->orderClause = break_by_columns(level, order->columns, window->orderClause);
 	window->winref = list_length(level->windowClause) + 1;
 	level->windowClause = lappend(level->windowClause, window);
 	return order->ordered[winref] = window->winref;
@@ -304,6 +339,8 @@ order_rows(Query *level)
 	Order		order = {level, palloc0(sizeof(Index) * (list_length(level->windowClause) + 1))};
 	ListCell   *lc;
 
+	foreach(lc, pull_var_clause((Node *) level->targetList, PVC_RECURSE_WINDOWFUNCS))
+		order.columns = list_append_unique(order.columns, lfirst(lc));
 	foreach(lc, list_copy(level->targetList))
 		(void) order_walker((Node *) lfirst_node(TargetEntry, lc)->expr, &order);
 }
