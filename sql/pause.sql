@@ -120,6 +120,10 @@ CREATE TABLE short (id int, at timestamptz) WITH (weir.stream, weir.event_time =
 INSERT INTO short VALUES (1, '2026-01-01Z');
 DROP TABLE short;
 COMMIT;
+BEGIN;
+CREATE TABLE never (id int, at timestamptz) WITH (weir.stream, weir.event_time = 'at');
+INSERT INTO never VALUES (1, '2026-01-01Z');
+ROLLBACK;
 SELECT count(*) FROM weir.partition_statistics() p WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = p.stream);
 DROP TABLE undone;
 DROP TABLE paused_log CASCADE;

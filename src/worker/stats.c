@@ -161,16 +161,26 @@ weir_stat_ingest(Oid stream, const char *topic, int32 partition,
 	partition_unlock(stat);
 }
 
+/* weir_stat_heard makes no entry: what comes may be rolled back, and the stream that it comes to, too. */
 void
 weir_stat_heard(Oid stream, const char *topic, int32 partition)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	PartitionStat *stat = partition_lock(stream, topic, partition);
+	PartitionStatKey key;
+	PartitionStat *stat;
 
-	if (stat == NULL)
+	if (weir_shared == NULL)
 		return;
-	stat->last_message_at = now;
-	partition_unlock(stat);
+	key = partition_key(stream, topic, partition);
+	LWLockAcquire(weir_shared->stats_lock, LW_SHARED);
+	stat = hash_search(weir_partition_stats, &key, HASH_FIND, NULL);
+	if (stat != NULL)
+	{
+		SpinLockAcquire(&stat->mutex);
+		stat->last_message_at = now;
+		SpinLockRelease(&stat->mutex);
+	}
+	LWLockRelease(weir_shared->stats_lock);
 }
 
 /* A worker begins to read a partition here. */
