@@ -52,5 +52,41 @@ SELECT * FROM counts ORDER BY k;
 SELECT k, vs FROM lists ORDER BY k, vs;
 SELECT * FROM chains WHERE k = 'a' ORDER BY av, rv, bv;
 SELECT v.view, f.side, f.record FROM weir.views v, LATERAL weir.verify(v.view) f;
+-- finals of windows: the row meets what is in an open window, not what is in one that has closed
+CREATE TABLE fl (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
+CREATE TABLE fr (at timestamptz, k text, v text) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = '0.2 s', weir.keep = '1 hour');
+CREATE MATERIALIZED VIEW final_counts WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, l.k, count(*) AS n
+  FROM fl l JOIN fr r ON l.k = r.k AND r.at BETWEEN l.at - interval '20 s' AND l.at + interval '20 s', tumble(l.at, '1 minute') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW final_lists WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, l.k, array_agg(l.v || '/' || r.v ORDER BY l.v, r.v) AS vs
+  FROM fl l JOIN fr r ON l.k = r.k AND r.at BETWEEN l.at - interval '20 s' AND l.at + interval '20 s', tumble(l.at, '1 minute') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW final_rows WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, l.k, l.v AS lv, r.v AS rv
+  FROM fl l JOIN fr r ON l.k = r.k AND r.at BETWEEN l.at - interval '20 s' AND l.at + interval '20 s', tumble(l.at, '1 minute');
+CREATE MATERIALIZED VIEW final_three WITH (weir.continuous, weir.emit = 'final') AS
+  SELECT window_start, window_end, x.k, count(*) AS n
+  FROM (SELECT l.at, l.k FROM fl l JOIN fr r ON l.k = r.k AND r.at BETWEEN l.at - interval '20 s' AND l.at + interval '20 s') x
+    JOIN fl y ON y.k = x.k AND y.at = x.at, tumble(x.at, '1 minute') GROUP BY 1, 2, 3;
+INSERT INTO fl VALUES (at_s(-70), 'o', 'l1'), (at_s(-50), 'o', 'l2'), (at_s(0), 'a', 'l0');
+INSERT INTO fr VALUES (at_s(-200), 'z', 'r0'), (at_s(-60), 'o', 'r1');
+DO $$
+BEGIN
+  FOR i IN 1..600 LOOP
+    EXIT WHEN (SELECT min(n) = 1 FROM (SELECT count(*) AS n FROM final_counts UNION ALL SELECT count(*) FROM final_lists
+               UNION ALL SELECT count(*) FROM final_rows UNION ALL SELECT count(*) FROM final_three) c);
+    COMMIT;
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+INSERT INTO fr VALUES (at_s(-55), 'o', 'r2');
+SELECT v.view, f.side, f.record FROM weir.views v, LATERAL weir.verify(v.view) f WHERE v.view::text ~ '^final';
+INSERT INTO fl VALUES (at_s(1000), 'x', 'l9');
+INSERT INTO fr VALUES (at_s(1000), 'y', 'r9');
+SELECT window_start, n FROM final_counts ORDER BY 1;
+SELECT window_start, vs FROM final_lists ORDER BY 1;
+SELECT window_start, lv, rv FROM final_rows ORDER BY 1, 2, 3;
+SELECT window_start, n FROM final_three ORDER BY 1;
+SELECT v.view, f.side, f.record FROM weir.views v, LATERAL weir.verify(v.view) f WHERE v.view::text ~ '^final';
 SET client_min_messages = warning;
 DROP SCHEMA view_join_idle CASCADE;

@@ -9,7 +9,8 @@
  * written only for deltas that hold such rows, grows while nothing changes, and goes when its rows are no longer kept.
  *
  * For verify the kept rows are given the stream time that would have made them late: what was closed, and the lateness.
- * Outer joins of streams ask for each row instead, in their statements, too: weir.found_closed() (join_outer.c).
+ * Joins of streams ask for each row instead: weir.found_closed(). A row may meet some that have closed, and others
+ * that have not. Outer joins do so in their statements, too (join_outer.c), finals only in verify (late.c).
  */
 #include "view/close.h"
 
@@ -46,7 +47,7 @@ over_at(View *view, Stream *stream, TimestampTz closed)
 {
 	TimestampTz over = weir_time_plus(closed, view->lateness ? view->lateness : stream->lateness, 1);
 
-	return TIMESTAMP_NOT_FINITE(over) || (view->joins && !view->instants && !view->closes) ? over : over + view->close_shift;
+	return TIMESTAMP_NOT_FINITE(over) ? over : over + view->close_shift;
 }
 
 /* Hidden columns of a row of a delta. */
@@ -136,6 +137,12 @@ weir_behind_note(View *view, Delta *delta, TimestampTz closed)
 		return;
 	foreach(lc, find_ranges(delta, over, closed))
 		save_range(view, stream, lfirst(lc));
+}
+
+bool
+weir_behind_asked(View *view)
+{
+	return view->joins && !view->instants;
 }
 
 void

@@ -56,7 +56,8 @@ extern TimestampTz weir_close_needs_from(Oid stream);
 extern void weir_behind_note(View *view, Delta *delta, TimestampTz closed);
 extern Delta *weir_behind_lift(View *view, Delta *delta);
 
-/* The same row by row, of an outer join of streams: what a kept row, or one of the batch, found closed. */
+/* The same row by row, of the joins of streams that ask so: what a kept row, or one of the batch, found closed. */
+extern bool weir_behind_asked(View *view);
 typedef struct BehindRanges BehindRanges;
 extern BehindRanges *weir_behind_read(View *view, Oid stream);
 extern bool weir_behind_found(BehindRanges *behind, int32 partition, int64 offset, TimestampTz *closed);

@@ -706,7 +706,7 @@ weir_verify(PG_FUNCTION_ARGS)
 	{
 		Delta	   *delta = lfirst(lc);
 
-		deltas = lappend(deltas, weir_stream_get(delta->stream) && !view->closes ? weir_behind_lift(view, delta) : delta);
+		deltas = lappend(deltas, weir_stream_get(delta->stream) && !weir_behind_asked(view) ? weir_behind_lift(view, delta) : delta);
 	}
 
 	weir_view_scope_open(view, &scope);
@@ -718,6 +718,8 @@ weir_verify(PG_FUNCTION_ARGS)
 	definition = shape->finals ? weir_final_closed(shape) : copyObject(shape->query);
 	if (shape->closes)
 		weir_outer_closed(definition);
+	else if (weir_behind_asked(view))
+		weir_late_only_found_open(definition);
 	weir_statement_splice(query, WEIR_QUERY, definition);
 	slot = run_over_kept_rows(view, shape, query, deltas, rsinfo->setResult);
 	ExecDropSingleTupleTableSlot(slot);

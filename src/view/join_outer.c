@@ -120,19 +120,6 @@ weir_outer_expose(Query *join)
 	}
 }
 
-/* LEAST or GREATEST of hidden columns of items (Vars), NULLs left out */
-static Expr *
-extreme(MinMaxOp op, List *columns)
-{
-	MinMaxExpr *expr = makeNode(MinMaxExpr);
-
-	expr->args = columns;
-	expr->op = op;
-	expr->minmaxtype = TIMESTAMPTZOID;
-	expr->location = -1;
-	return (Expr *) expr;
-}
-
 /* (the earliest time in it < what one of its rows found closed) IS NOT TRUE, above a part of FROM with these items; left, right: the sides of a join */
 static Node *
 open_condition(Query *join, List *items, Node *left, Node *right)
@@ -150,7 +137,7 @@ open_condition(Query *join, List *items, Node *left, Node *right)
 		times = lappend(times, item_column(join, is_left ? left : right, lfirst_int(lc), WEIR_COL_EVENT_TIME));
 		founds = lappend(founds, item_column(join, is_left ? left : right, lfirst_int(lc), WEIR_COL_FOUND));
 	}
-	test->arg = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(extreme(IS_LEAST, times), extreme(IS_GREATEST, founds)),
+	test->arg = (Expr *) makeFuncExpr(F_TIMESTAMPTZ_LT, BOOLOID, list_make2(weir_time_extreme(IS_LEAST, times), weir_time_extreme(IS_GREATEST, founds)),
 									  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	test->booltesttype = IS_NOT_TRUE;
 	test->location = -1;
@@ -285,7 +272,7 @@ earliest_time(Query *join)
 
 	foreach(lc, weir_join_items(join))
 		times = lappend(times, item_time(join, lfirst_int(lc)));
-	return extreme(IS_LEAST, times);
+	return weir_time_extreme(IS_LEAST, times);
 }
 
 static Expr *

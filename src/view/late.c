@@ -311,6 +311,24 @@ drop_order(Query *query)
 	query->targetList = targets;
 }
 
+/* What the rows of a level found closed: the furthest of all FROM items that stand for a stream's rows. */
+static Expr *
+expose_found(Query *query)
+{
+	LateRule	none = {0};
+	List	   *founds = NIL;
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		i++;
+		if (stream_query(query, lfirst(lc)))
+			founds = lappend(founds, expose_item(query, i, WEIR_COL_FOUND, &none));
+	}
+	return list_length(founds) == 1 ? linitial(founds) : weir_time_extreme(IS_GREATEST, founds);
+}
+
 /* Adds a column to a level's select list, unless it is there; returns its number. */
 static AttrNumber
 expose_in_query(Query *query, const char *column, LateRule *rule)
@@ -336,8 +354,10 @@ expose_in_query(Query *query, const char *column, LateRule *rule)
 		if (rte->rtekind == RTE_NAMEDTUPLESTORE)
 			expr = delta_column(rte, i, column, rule);
 	}
+	if (expr == NULL && query->setOperations)
+		expr = expose_in_arms(query, column, rule);
 	if (expr == NULL)
-		expr = query->setOperations ? expose_in_arms(query, column, rule) : expose(query, column, rule);
+		expr = strcmp(column, WEIR_COL_FOUND) == 0 ? expose_found(query) : expose(query, column, rule);
 	query->targetList = lappend(query->targetList,
 								makeTargetEntry(expr, list_length(query->targetList) + 1,
 												pstrdup(column), false));
@@ -447,6 +467,35 @@ weir_late_only_closed(Query *query)
 
 		if (weir_query_has_delta(cte->ctequery))
 			weir_late_only_closed((Query *) cte->ctequery);
+	}
+}
+
+/*
+ * weir_late_only_found_open leaves out, at every level, in place, what was in a window that one of its rows found
+ * closed (behind.c): for verify, of views that join streams.
+ */
+void
+weir_late_only_found_open(Query *query)
+{
+	int			n = list_length(query->rtable);
+	ListCell   *lc;
+
+	check_stack_depth();
+	for (int i = 1; i <= n; i++)
+	{
+		RangeTblEntry *rte = rt_fetch(i, query->rtable);
+
+		if (query->setOperations == NULL && weir_is_window(rte) && stream_item(query) != 0)
+			weir_add_where(query, weir_boolean_test(window_until(rte, i, 2, expose_found(query)), IS_NOT_TRUE));
+		if (rte->rtekind == RTE_SUBQUERY && weir_query_has_delta((Node *) rte->subquery))
+			weir_late_only_found_open(rte->subquery);
+	}
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst(lc);
+
+		if (weir_query_has_delta(cte->ctequery))
+			weir_late_only_found_open((Query *) cte->ctequery);
 	}
 }
 

@@ -82,6 +82,19 @@ weir_time_later(Expr *time, int64 microseconds)
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
+/* weir_time_extreme makes LEAST or GREATEST of times, NULLs left out. */
+Expr *
+weir_time_extreme(MinMaxOp op, List *times)
+{
+	MinMaxExpr *expr = makeNode(MinMaxExpr);
+
+	expr->args = times;
+	expr->op = op;
+	expr->minmaxtype = TIMESTAMPTZOID;
+	expr->location = -1;
+	return (Expr *) expr;
+}
+
 /* weir_as_timestamptz: a timestamp is one in UTC */
 Expr *
 weir_as_timestamptz(Expr *time)

@@ -281,6 +281,7 @@ extern Expr *weir_late_expose(Query *query, const char *column);
 extern AttrNumber weir_late_expose_in(Query *query, const char *column, RangeTblEntry *rte);
 extern void weir_late_filter(ViewShape *shape, LateRule *rule);
 extern void weir_late_only_closed(Query *query);
+extern void weir_late_only_found_open(Query *query);
 extern void weir_late_note(List *streams, LateRule *rule);
 extern Expr *weir_late_deadline(Query *query, LateRule *rule, bool expired);
 extern Expr *weir_late_deadline_of(Query *query, int rtindex, LateRule *rule);
