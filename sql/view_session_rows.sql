@@ -230,4 +230,20 @@ SELECT * FROM check_all();
 CALL rounds(0.4, 20, 4);
 SELECT * FROM check_all();
 
+-- rows that arrived as one: two arms over a stream, and a row that meets many of a table
+CREATE TABLE one (k int, v int, at timestamptz) WITH (weir.stream, weir.event_time = 'at', weir.idle_timeout = 'off', weir.keep = '1 day');
+CREATE TABLE met (k int, n int);
+INSERT INTO met SELECT 1, (g * 7) % 12 FROM generate_series(1, 12) g;
+CREATE MATERIALIZED VIEW two_arms WITH (weir.continuous) AS SELECT k, window_start, array_agg(v) AS a, weir.first(v) AS f
+  FROM (SELECT k, v + 1 AS v, at FROM one UNION ALL SELECT k, v, at FROM one) u, session(at, '5 s') GROUP BY k, window_start;
+CREATE MATERIALIZED VIEW meets WITH (weir.continuous) AS SELECT one.k, window_start, string_agg(n::text, ',') AS a, weir.last(n) AS l
+  FROM one JOIN met ON met.k = one.k, session(one.at, '5 s') GROUP BY one.k, window_start;
+INSERT INTO one VALUES (1, 10, '2025-01-01 00:00:00Z'), (1, 30, '2025-01-01 00:00:01Z');
+INSERT INTO one SELECT 1, 100 - g, timestamptz '2025-01-01Z' + (60 - g) * interval '1 s' FROM generate_series(1, 57) g;
+INSERT INTO one VALUES (1, 20, '2025-01-01 00:05:00Z');
+SELECT window_start, a[1:6] AS a, f FROM two_arms ORDER BY 1;
+SELECT window_start, left(a, 52) AS a, l FROM meets ORDER BY 1;
+SELECT count(*) FROM weir.verify('two_arms');
+SELECT count(*) FROM weir.verify('meets');
+
 DROP SCHEMA session_rows_test CASCADE;

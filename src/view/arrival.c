@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -21,6 +22,7 @@
 #include "parser/parse_oper.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/typcache.h"
 #include "view/join.h"
 #include "view/parts.h"
 #include "view/session.h"
@@ -39,6 +41,29 @@ order_by(Aggref *agg, Expr *column)
 	clause->tleSortGroupRef = tle->ressortgroupref;
 	agg->args = lappend(agg->args, tle);
 	agg->aggorder = lappend(agg->aggorder, clause);
+}
+
+/* Rows of a session may have arrived as one, or be those of a view: what the aggregate is given decides then. */
+static void
+order_by_arguments(Aggref *agg)
+{
+	Index		ref = list_length(agg->args);	/* none is greater */
+	ListCell   *lc;
+
+	foreach(lc, agg->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+		Oid			type = exprType((Node *) tle->expr);
+		SortGroupClause *clause;
+
+		if (tle->ressortgroupref != 0 || IsA(tle->expr, Const) || type == RECORDOID ||
+			!OidIsValid(lookup_type_cache(type, TYPECACHE_LT_OPR)->lt_opr))
+			continue;
+		clause = makeNode(SortGroupClause);
+		get_sort_group_operators(type, true, true, false, &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+		clause->tleSortGroupRef = tle->ressortgroupref = ++ref;
+		agg->aggorder = lappend(agg->aggorder, clause);
+	}
 }
 
 /* Over a session: may the order of rows show in the result? */
@@ -67,6 +92,8 @@ order_walker(Node *node, Query *level)
 						 errhint("Put ORDER BY inside the call.")));
 			order_by(agg, weir_late_expose(level, WEIR_COL_PARTITION));
 			order_by(agg, weir_late_expose(level, WEIR_COL_OFFSET));
+			if (weir_session_level(level))
+				order_by_arguments(agg);
 		}
 		return false;
 	}
