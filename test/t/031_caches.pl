@@ -1,5 +1,5 @@
-# Caches that are emptied at every chance (debug_discard_caches, of servers with assertions only): nothing holds on to
-# what a relation's or the catalog's cache has handed out.
+# Caches that are emptied at every chance (debug_discard_caches, of servers with assertions): nothing holds on to
+# what a relation's or the catalog's cache has handed out. Other servers run the same statements as they are.
 use strict;
 use warnings FATAL => 'all';
 
@@ -9,13 +9,13 @@ use Test::More;
 use WeirTest;
 
 my $node = weir_node('main', conf => "weir.enabled = off\n");
-plan skip_all => 'a server without assertions' if $node->safe_psql('postgres', 'SHOW debug_assertions') ne 'on';
+my $discard = $node->safe_psql('postgres', 'SHOW debug_assertions') eq 'on' ? 'SET debug_discard_caches = 1; ' : '';
 
 # Each command in a session of its own, as all of it would take minutes more.
 sub run
 {
 	my ($sql, %opt) = @_;
-	my ($ret, $out, $err) = $node->psql('postgres', "SET debug_discard_caches = 1; $sql", timeout => 300);
+	my ($ret, $out, $err) = $node->psql('postgres', "$discard$sql", timeout => 300);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$opt{error} ? like($err, $opt{error}, "refused: $sql") : is("$ret $err", '0 ', $sql);
 	return $out;
