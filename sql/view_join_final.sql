@@ -72,5 +72,30 @@ TABLE old_pairs;
 CREATE MATERIALIZED VIEW old_alone WITH (weir.continuous) AS
   SELECT a.k, b.k AS next FROM old a LEFT JOIN old b ON b.at > a.at AND b.at <= a.at + interval '2 s';
 TABLE old_alone ORDER BY k;
+-- a window above a sub-select that joins: pairs that come within the join's reach are in time there, too
+CREATE TABLE ra (at timestamptz, k text) WITH (weir.stream, weir.event_time = 'at', weir.lateness = '0 s', weir.idle_timeout = 'off', weir.keep = '1 hour');
+CREATE TABLE rb (at timestamptz, k text) WITH (weir.stream, weir.event_time = 'at', weir.lateness = '0 s', weir.idle_timeout = 'off', weir.keep = '1 hour');
+DO $$
+DECLARE
+  joined text := $q$SELECT a.at, a.k FROM ra a JOIN rb b ON a.k = b.k AND b.at BETWEEN a.at - interval '20 s' AND a.at + interval '20 s'$q$;
+  emit text;
+BEGIN
+  FOREACH emit IN ARRAY ARRAY['changes', 'final'] LOOP
+    EXECUTE format($q$CREATE MATERIALIZED VIEW above_count_%s WITH (weir.continuous, weir.emit = %1$L) AS
+      SELECT window_start, window_end, x.k, count(*) FROM (%2$s) x, tumble(x.at, '10 s') GROUP BY 1, 2, 3$q$, emit, joined);
+    EXECUTE format($q$CREATE MATERIALIZED VIEW above_list_%s WITH (weir.continuous, weir.emit = %1$L) AS
+      WITH j AS (%2$s) SELECT window_start, window_end, x.k, array_agg(x.at) FROM (SELECT * FROM j) x, tumble(x.at, '10 s') GROUP BY 1, 2, 3$q$, emit, joined);
+  END LOOP;
+END $$;
+INSERT INTO rb VALUES ('2025-01-01 12:00:00Z', 'k'), ('2025-01-01 12:00:05Z', 'z');
+INSERT INTO ra VALUES ('2025-01-01 12:00:13Z', 'z');
+INSERT INTO ra VALUES ('2025-01-01 12:00:01Z', 'k');
+INSERT INTO ra VALUES ('2025-01-01 12:02:01Z', 'k');
+INSERT INTO rb VALUES ('2025-01-01 12:02:01Z', 'k');
+TABLE above_count_changes ORDER BY 1;
+TABLE above_count_final ORDER BY 1;
+TABLE above_list_changes ORDER BY 1;
+TABLE above_list_final ORDER BY 1;
+SELECT sum(late) FROM weir.stat_views WHERE view::text LIKE 'above%';
 SET client_min_messages = warning;
 DROP SCHEMA view_join_final CASCADE;

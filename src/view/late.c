@@ -419,6 +419,23 @@ weir_late_condition(Query *query, int rtindex, int item, LateRule *rule)
 	return list_length(terms) == 1 ? linitial(terms) : makeBoolExpr(OR_EXPR, terms, -1);
 }
 
+/* Are the rows of a level those of a join of streams, here or in plain sub-selects below? What is late is judged there. */
+static bool
+joins_below(Query *query)
+{
+	int			rtindex;
+	Query	   *below;
+
+	check_stack_depth();
+	if (query->setOperations)
+		return false;
+	if (weir_join_level(query))
+		return true;
+	rtindex = stream_item(query);
+	below = rtindex > 0 ? stream_query(query, rt_fetch(rtindex, query->rtable)) : NULL;
+	return below != NULL && joins_below(below);
+}
+
 /*
  * Late conditions of one level: one per window function beside a stream. Beside a join of streams rows are late by
  * the join's own rule (join.c), and there only what is closed is left out here.
@@ -429,7 +446,7 @@ late_conditions(Query *query, LateRule *rule)
 	List	   *result = NIL;
 	int			n = list_length(query->rtable);
 
-	bool		joins = weir_join_level(query);
+	bool		joins = joins_below(query);
 
 	if (query->setOperations || stream_item(query) == 0 || (joins && !rule->final))
 		return NIL;
